@@ -1,0 +1,97 @@
+//! The token as the first bytes inside TLS, bound to this very TLS connection. Never TLS 1.2, whose
+//! exporter binds less, and never a resumed session, whose certificate nobody has looked at.
+
+use std::io;
+use std::sync::Arc;
+
+use postern_shared::hello::HostName;
+use rustls::client::Resumption;
+use rustls::pki_types::ServerName;
+use rustls::version::TLS13;
+use rustls::{CertificateError, ClientConfig};
+use tokio::net::TcpStream;
+use tokio_rustls::TlsConnector;
+use tokio_rustls::client::TlsStream;
+
+use super::verify::{self, Trust, WrongPin};
+use crate::address::Address;
+use crate::deadline::{Deadline, Step};
+use crate::error::{Error, plain};
+use crate::knock::Knock;
+use crate::names::Host;
+use crate::stdio::Input;
+
+const EXPORTER: &[u8] = b"EXPORTER-postern-v1";
+
+/// What the server's own TLS speaks for visitors.
+const ALPN: &[u8] = b"http/1.1";
+
+/// TLS that is configured, for one name.
+pub struct Tls {
+    config: Arc<ClientConfig>,
+    name: ServerName<'static>,
+}
+
+impl Tls {
+    /// Shows `sni` if there is one, else the host unless that is an address.
+    pub fn new(trust: &Trust, sni: Option<&HostName>, host: &Host) -> Result<Tls, Error> {
+        let shown = sni.map_or(host.as_str(), HostName::as_str);
+        let name = ServerName::try_from(shown.to_owned()).map_err(|_| {
+            Error::Usage(format!("{shown} cannot be shown as a name in TLS; give --sni"))
+        })?;
+        let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
+        let verifier = verify::verifier(trust, &provider)?;
+        let mut config = ClientConfig::builder_with_provider(provider)
+            .with_protocol_versions(&[&TLS13])
+            .expect("the provider has suites for TLS 1.3")
+            .dangerous()
+            .with_custom_certificate_verifier(verifier)
+            .with_no_client_auth();
+        config.alpn_protocols = vec![ALPN.to_vec()];
+        config.resumption = Resumption::disabled();
+        Ok(Tls { config: Arc::new(config), name })
+    }
+
+    pub async fn open(
+        self,
+        tcp: TcpStream,
+        knock: &Knock,
+        input: &Input,
+        deadline: Deadline,
+    ) -> Result<TlsStream<TcpStream>, Error> {
+        let at = &knock.at;
+        let handshake = TlsConnector::from(self.config).connect(self.name, tcp);
+        let mut stream = deadline
+            .hold(Step::Handshake, at, handshake)
+            .await?
+            .map_err(|error| explain(at, &error))?;
+        let binding = stream
+            .get_ref()
+            .1
+            .export_keying_material([0; 32], EXPORTER, None)
+            .expect("a finished handshake exports any short length");
+        deadline.hold(Step::Knock, at, knock.admit(&mut stream, &binding, input)).await??;
+        Ok(stream)
+    }
+}
+
+fn explain(at: &Address, error: &io::Error) -> Error {
+    let tls = error.get_ref().and_then(|inner| inner.downcast_ref::<rustls::Error>());
+    if let Some(rustls::Error::InvalidCertificate(certificate)) = tls {
+        if let CertificateError::Other(other) = certificate
+            && let Some(WrongPin { shown }) = other.0.downcast_ref()
+        {
+            return Error::WrongPin { at: at.clone(), shown: *shown };
+        }
+        return Error::Tls {
+            at: at.clone(),
+            cause: format!("its certificate does not verify: {certificate}"),
+            fix: "if the server has a CA of its own, give --ca FILE",
+        };
+    }
+    Error::Tls {
+        at: at.clone(),
+        cause: tls.map_or_else(|| plain(error), ToString::to_string),
+        fix: "is TLS spoken at this port?",
+    }
+}

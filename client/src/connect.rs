@@ -1,0 +1,186 @@
+//! The ProxyCommand: profile, key, connection, knock, tunnel. Never writes to standard output but
+//! what the server sends once it has admitted us.
+
+use std::io;
+use std::os::fd::OwnedFd;
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use clap::Args;
+use postern_shared::hello::HostName;
+use postern_shared::knock::Carrier;
+use tokio::runtime;
+
+use crate::address::Address;
+use crate::carrier::{Admitted, Ready, Tls, Trust};
+use crate::deadline::{CONNECT, Deadline};
+use crate::dial::dial;
+use crate::error::Error;
+use crate::knock::Knock;
+use crate::names::ProfileName;
+use crate::out;
+use crate::pipe::{End, pipe};
+use crate::process;
+use crate::profile::{Profile, Service, Store};
+use crate::signals::Signals;
+use crate::stdio::{Input, Stdio};
+
+/// What the command line may ask for beside a profile.
+#[derive(Clone, Debug, Default, Args)]
+pub struct Options {
+    /// Service to reach, if not the profile's first
+    #[arg(long, value_name = "NAME")]
+    pub service: Option<String>,
+
+    /// How to travel: tls or plain, if not the profile's first
+    #[arg(long, value_name = "CARRIER", value_parser = carrier)]
+    pub carrier: Option<Carrier>,
+
+    /// Name to show in TLS
+    #[arg(long, value_name = "NAME", value_parser = host_name)]
+    pub sni: Option<HostName>,
+
+    /// Where to connect, if not where the profile says: HOST, HOST:PORT or [V6]:PORT
+    #[arg(long)]
+    pub address: Option<String>,
+
+    /// Authorities (PEM) to verify the server by, for a profile without a pin
+    #[arg(long, value_name = "FILE", conflicts_with = "insecure")]
+    pub ca: Option<PathBuf>,
+
+    /// Do not verify the server: whoever is in the middle can read along
+    #[arg(long)]
+    pub insecure: bool,
+}
+
+/// Runs the tunnel to its end.
+pub fn connect(name: &ProfileName, options: &Options) -> Result<ExitCode, Error> {
+    let profile = Store::open()?.load(name)?;
+    // SAFETY: the profile's file is closed again, and nothing else has been opened.
+    let inherited = unsafe { process::close_inherited(profile.key.descriptor()) }
+        .map_err(|error| local("cannot use the descriptor of the profile's key", &error))?;
+    let plan = Plan::new(&profile, options)?;
+    let runtime = runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .map_err(|error| local("cannot start", &error))?;
+    let result = runtime.block_on(run(&profile, plan, inherited));
+    // A name that a thread is still resolving must not hold the exit.
+    runtime.shutdown_background();
+    result
+}
+
+/// What profile and command line come to.
+struct Plan {
+    at: Address,
+    carrier: Carrier,
+    ready: Ready,
+    service: Service,
+}
+
+impl Plan {
+    fn new(profile: &Profile, options: &Options) -> Result<Plan, Error> {
+        let at = match &options.address {
+            None => profile.address(),
+            Some(text) => Address::parse(text, profile.port)
+                .map_err(|why| Error::Usage(format!("--address {text:?}: {why}")))?,
+        };
+        let carrier = match options.carrier {
+            Some(carrier) => carrier,
+            None => profile.carriers.first().copied().unwrap_or(Carrier::Tls),
+        };
+        let ready = match carrier {
+            Carrier::Plain => Ready::Plain,
+            Carrier::Tls => {
+                let sni = options.sni.as_ref().or(profile.tls_sni.as_ref());
+                Ready::Tls(Tls::new(&trust(profile, options)?, sni, &profile.host)?)
+            }
+        };
+        let service = profile.service(options.service.as_deref())?;
+        Ok(Plan { at, carrier, ready, service })
+    }
+}
+
+fn trust(profile: &Profile, options: &Options) -> Result<Trust, Error> {
+    if options.insecure {
+        out::complain(
+            "WARNING: --insecure: the server is not verified; whoever is in the middle can read \
+             and change everything that ssh does not protect itself",
+        );
+        return Ok(Trust::Blind);
+    }
+    match (profile.tls_pin, &options.ca) {
+        (Some(_), Some(_)) => Err(Error::Usage(
+            "the profile pins the server's key, which leaves nothing for --ca to decide; drop one"
+                .to_owned(),
+        )),
+        (Some(pin), None) => Ok(Trust::Pin(pin)),
+        (None, Some(file)) => Ok(Trust::Ca(file.clone())),
+        (None, None) => Ok(profile.ca.clone().map_or(Trust::Platform, Trust::Ca)),
+    }
+}
+
+async fn run(profile: &Profile, plan: Plan, inherited: Option<OwnedFd>) -> Result<ExitCode, Error> {
+    let mut signals = Signals::listen().map_err(|error| local("cannot take signals", &error))?;
+    let stdio =
+        Stdio::open().map_err(|error| local("cannot use standard input and output", &error))?;
+    let at = plan.at.clone();
+    let admitted = tokio::select! {
+        admitted = admission(profile, plan, inherited, &stdio.input) => admitted?,
+        signal = signals.next() => return Ok(signal.exit_code()),
+        () = stdio.output.gone() => return Ok(ExitCode::SUCCESS),
+    };
+    let end = match admitted {
+        Admitted::Plain(stream) => pipe(stream, stdio, &mut signals).await,
+        Admitted::Tls(stream) => pipe(*stream, stdio, &mut signals).await,
+    };
+    match end {
+        End::Server | End::Silence | End::Reader => Ok(ExitCode::SUCCESS),
+        End::Signal(signal) => Ok(signal.exit_code()),
+        End::Output(error) => Err(local("cannot write to standard output", &error)),
+        End::Lost(cause) if is_tls(&cause) => Err(Error::Protocol { at, cause }),
+        End::Lost(cause) => Err(Error::Lost { at, cause }),
+    }
+}
+
+async fn admission(
+    profile: &Profile,
+    plan: Plan,
+    inherited: Option<OwnedFd>,
+    input: &Input,
+) -> Result<Admitted, Error> {
+    let Plan { at, carrier, ready, service } = plan;
+    let key = profile.key.get(inherited).await?;
+    let knock = Knock::new(profile, &key, at, carrier, service);
+    let deadline = Deadline::after(CONNECT);
+    let opened = async {
+        let tcp = dial(&knock.at, deadline).await?;
+        ready.open(tcp, &knock, input, deadline).await
+    };
+    let other = profile.carriers.iter().find(|other| **other != carrier);
+    opened.await.map_err(|error| match other {
+        Some(other) if error.may_be_the_carrier() => {
+            Error::OrTry { error: Box::new(error), other: *other }
+        }
+        _ => error,
+    })
+}
+
+fn is_tls(error: &io::Error) -> bool {
+    error.get_ref().is_some_and(|inner| inner.is::<rustls::Error>())
+}
+
+fn local(what: &str, error: &io::Error) -> Error {
+    Error::Local(format!("{what}: {error}"))
+}
+
+fn carrier(name: &str) -> Result<Carrier, String> {
+    Carrier::from_name(name).ok_or_else(|| {
+        let known: Vec<&str> = Carrier::ALL.iter().map(|carrier| carrier.name()).collect();
+        format!("it is none of: {}", known.join(", "))
+    })
+}
+
+fn host_name(name: &str) -> Result<HostName, &'static str> {
+    HostName::parse(name.as_bytes()).ok_or("it is not a host name")
+}

@@ -1,0 +1,48 @@
+//! Gets a TCP connection to an address. Knows of names, addresses and socket options, never of what
+//! will be said over the connection.
+
+mod eyeballs;
+
+use std::io;
+use std::net::SocketAddr;
+use std::time::Duration;
+
+use socket2::{SockRef, TcpKeepalive};
+use tokio::net::{TcpStream, lookup_host};
+
+use crate::address::Address;
+use crate::deadline::{Deadline, Step};
+use crate::error::Error;
+
+/// Connects to `at`, with all of its addresses tried.
+pub async fn dial(at: &Address, deadline: Deadline) -> Result<TcpStream, Error> {
+    let addresses = deadline
+        .hold(Step::Resolve, at, resolve(at))
+        .await?
+        .map_err(|cause| Error::Resolve { host: at.host.clone(), cause })?;
+    let connecting = async {
+        let stream = eyeballs::connect(addresses).await?;
+        set_options(&stream)?;
+        Ok(stream)
+    };
+    deadline
+        .hold(Step::Connect, at, connecting)
+        .await?
+        .map_err(|cause| Error::Connect { at: at.clone(), cause })
+}
+
+async fn resolve(at: &Address) -> io::Result<Vec<SocketAddr>> {
+    let found = lookup_host((at.host.as_str(), at.port.get())).await?;
+    Ok(found.collect())
+}
+
+/// ssh sets these itself on a socket, but cannot on our pipes.
+fn set_options(stream: &TcpStream) -> io::Result<()> {
+    stream.set_nodelay(true)?;
+    // Some NATs forget a connection after 60 s of silence.
+    let keepalive = TcpKeepalive::new()
+        .with_time(Duration::from_secs(30))
+        .with_interval(Duration::from_secs(10))
+        .with_retries(3);
+    SockRef::from(stream).set_tcp_keepalive(&keepalive)
+}

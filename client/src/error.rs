@@ -1,0 +1,152 @@
+//! Every way in which a command can fail, what it says to the user, and its exit code. Holds names,
+//! addresses and causes; never a key, a token or an invite.
+
+use std::io;
+use std::process::ExitCode;
+
+use postern_shared::knock::Carrier;
+use postern_shared::pin::Pin;
+
+use crate::address::Address;
+use crate::answer::Answer;
+use crate::deadline::{CONNECT, Step};
+use crate::names::Host;
+
+/// The list in `connect --help`.
+pub const EXIT_CODES: &str = "\
+Exit codes:
+  0  the tunnel ended well
+  1  a file or program on this machine
+  2  usage
+  3  the host's name does not resolve
+  4  no connection, a connection that broke, or admitted but the service is down or the server full
+  6  TLS: the certificate, its pin, or the handshake
+  7  not admitted
+  8  the server broke the protocol
+  9  timeout
+  128+n  ended by signal n";
+
+/// Why a command failed: what, where, and what to do next, in two lines at most.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    #[error("{0}")]
+    Usage(String),
+
+    /// A file, a directory or a program on this machine.
+    #[error("{0}")]
+    Local(String),
+
+    #[error("cannot resolve {host}: {cause}; check the name, or give an address with --address")]
+    Resolve { host: Host, cause: io::Error },
+
+    #[error("cannot connect to {at}: {}; is posternd running there, and may this network reach it?", plain(.cause))]
+    Connect { at: Address, cause: io::Error },
+
+    #[error("admitted at {at}, but the service '{service}' is down behind it; tell its operator")]
+    ServiceDown { at: Address, service: String },
+
+    #[error("admitted at {at}, but the server has no place left; try again later")]
+    Busy { at: Address },
+
+    #[error("the connection to {at} was lost: {}", plain(.cause))]
+    Lost { at: Address, cause: io::Error },
+
+    #[error("TLS with {at} failed: {cause}; {fix}")]
+    Tls { at: Address, cause: String, fix: &'static str },
+
+    #[error(
+        "{at} shows the key {shown}, not the pinned one: someone is in the middle, or the server's key was changed\n\
+         nothing was sent; ask the server's operator, and only if the key was changed join with a new invite"
+    )]
+    WrongPin { at: Address, shown: Pin },
+
+    #[error("not admitted at {at} ({carrier} carrier): {answer}\n{}", causes(.answer, .carrier, .service))]
+    NotAdmitted { at: Address, carrier: Carrier, service: String, answer: Answer },
+
+    #[error("{at} broke the protocol: {cause}")]
+    Protocol { at: Address, cause: io::Error },
+
+    #[error("no answer from {at} within {} s ({step}); is this the right address, and may this network reach it?", CONNECT.as_secs())]
+    Timeout { at: Address, step: Step },
+
+    #[error("admitted at {at}, but so late that the connection was given up; try again")]
+    Late { at: Address },
+
+    /// Where the carrier may be at fault and the invite has another.
+    #[error("{error}; or try --carrier {other}")]
+    OrTry { error: Box<Error>, other: Carrier },
+}
+
+impl Error {
+    pub fn exit_code(&self) -> ExitCode {
+        ExitCode::from(self.code())
+    }
+
+    fn code(&self) -> u8 {
+        match self {
+            Error::Local(_) => 1,
+            Error::Usage(_) => 2,
+            Error::Resolve { .. } => 3,
+            Error::Connect { .. }
+            | Error::ServiceDown { .. }
+            | Error::Busy { .. }
+            | Error::Lost { .. } => 4,
+            Error::Tls { .. } | Error::WrongPin { .. } => 6,
+            Error::NotAdmitted { .. } => 7,
+            Error::Protocol { .. } => 8,
+            Error::Timeout { .. } | Error::Late { .. } => 9,
+            Error::OrTry { error, .. } => error.code(),
+        }
+    }
+
+    /// Whether another carrier could fare better. Not after a wrong pin: where someone sits in the
+    /// middle, the advice cannot be to leave TLS.
+    pub fn may_be_the_carrier(&self) -> bool {
+        match self {
+            Error::Tls { .. } | Error::NotAdmitted { .. } => true,
+            Error::Timeout { step, .. } => match step {
+                Step::Resolve | Step::Connect => false,
+                Step::Handshake | Step::Knock => true,
+            },
+            Error::Usage(_)
+            | Error::Local(_)
+            | Error::Resolve { .. }
+            | Error::Connect { .. }
+            | Error::ServiceDown { .. }
+            | Error::Busy { .. }
+            | Error::Lost { .. }
+            | Error::WrongPin { .. }
+            | Error::Protocol { .. }
+            | Error::Late { .. }
+            | Error::OrTry { .. } => false,
+        }
+    }
+}
+
+fn causes(answer: &Answer, carrier: &Carrier, service: &str) -> String {
+    if let (Carrier::Plain, Some(skew)) = (carrier, answer.skew()) {
+        let side = if skew > 0 { "behind" } else { "ahead of" };
+        let seconds = skew.unsigned_abs();
+        return format!("your clock is {seconds} s {side} the server's: set it and try again");
+    }
+    let clock = match carrier {
+        Carrier::Plain => "your clock is off, ",
+        Carrier::Tls => "",
+    };
+    format!(
+        "likely: the key is wrong, revoked or expired, {clock}'{service}' is not granted to it, \
+         or this is no posternd"
+    )
+}
+
+/// Without the errno's number, and without the advice to programmers that rustls gives.
+pub fn plain(error: &io::Error) -> String {
+    if error.kind() == io::ErrorKind::UnexpectedEof {
+        return "cut off without a TLS goodbye".to_owned();
+    }
+    let text = error.to_string();
+    match text.split_once(" (os error") {
+        Some((plain, _)) => plain.to_owned(),
+        None => text,
+    }
+}

@@ -1,0 +1,24 @@
+//! The client side of postern: profiles made from invites, and the ProxyCommand that knocks and then
+//! carries ssh's bytes. Never writes anything but those bytes to the standard output of `connect`.
+
+pub mod address;
+pub mod answer;
+pub mod carrier;
+pub mod cli;
+pub mod connect;
+pub mod deadline;
+pub mod dial;
+pub mod error;
+pub mod files;
+pub mod join;
+pub mod knock;
+pub mod last_error;
+pub mod names;
+pub mod out;
+pub mod pipe;
+pub mod process;
+pub mod profile;
+pub mod profiles;
+pub mod signals;
+pub mod ssh_config;
+pub mod stdio;

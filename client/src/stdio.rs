@@ -1,0 +1,173 @@
+//! Standard input and output as two pipe ends on the reactor, whatever they really are. Never sets a
+//! flag on a descriptor that somebody else may be reading or writing.
+//!
+//! ssh gives its ProxyCommand two pipes, whose ends are ours alone. Anything else (a file, a
+//! terminal, a socket) shares its O_NONBLOCK with others, so a thread copies between it and a pipe
+//! of our own; as it is nobody's to join, a thread that hangs in a read or a write does not keep
+//! the process.
+
+use std::fs::File;
+use std::io::{self, Write};
+use std::os::fd::{AsFd, OwnedFd};
+use std::thread;
+
+use rustix::event::{PollFd, PollFlags, poll};
+use rustix::fs::{FileType, OFlags, fcntl_getfl, fcntl_setfl, fstat};
+use rustix::io::{Errno, retry_on_intr};
+use rustix::pipe::{PipeFlags, pipe_with};
+use tokio::io::Interest;
+use tokio::net::unix::pipe::{Receiver, Sender};
+use tokio::sync::oneshot;
+
+/// How much is read at once, and so held in memory for each direction.
+pub const BUFFER: usize = 64 * 1024;
+
+/// Both ends of the tunnel on this side.
+pub struct Stdio {
+    pub input: Input,
+    pub output: Output,
+}
+
+impl Stdio {
+    /// To be called within a runtime.
+    pub fn open() -> io::Result<Stdio> {
+        Ok(Stdio {
+            input: Input::new(io::stdin().as_fd().try_clone_to_owned()?)?,
+            output: Output::new(io::stdout().as_fd().try_clone_to_owned()?)?,
+        })
+    }
+}
+
+/// Where ssh's bytes come from.
+pub struct Input {
+    pipe: Receiver,
+    _flags: Option<Flags>,
+}
+
+impl Input {
+    fn new(fd: OwnedFd) -> io::Result<Input> {
+        if is_pipe(&fd)? {
+            let flags = Flags::of(&fd)?;
+            return Ok(Input { pipe: Receiver::from_owned_fd(fd)?, _flags: Some(flags) });
+        }
+        let (reader, writer) = pipe_with(PipeFlags::CLOEXEC)?;
+        // An error ends the input as its end would: the writer is dropped.
+        thread::spawn(move || io::copy(&mut File::from(fd), &mut File::from(writer)));
+        Ok(Input { pipe: Receiver::from_owned_fd(reader)?, _flags: None })
+    }
+
+    /// What can be had at once, up to `max` bytes; may be nothing.
+    pub fn ready(&self, max: usize) -> Vec<u8> {
+        let mut bytes = vec![0; max];
+        let had = self.pipe.try_read(&mut bytes).unwrap_or(0);
+        bytes.truncate(had);
+        bytes
+    }
+
+    /// Replaces what is in `buffer` by what comes next, up to its capacity; nothing at the end.
+    pub async fn read(&self, buffer: &mut Vec<u8>) -> io::Result<()> {
+        loop {
+            self.pipe.readable().await?;
+            buffer.clear();
+            match self.pipe.try_read_buf(buffer) {
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
+                result => return result.map(drop),
+            }
+        }
+    }
+}
+
+/// Where ssh reads its bytes.
+pub struct Output {
+    pipe: Sender,
+    _flags: Option<Flags>,
+    /// How it went for the thread, if there is one.
+    written: Option<oneshot::Receiver<io::Result<()>>>,
+}
+
+impl Output {
+    fn new(fd: OwnedFd) -> io::Result<Output> {
+        if is_pipe(&fd)? {
+            let flags = Flags::of(&fd)?;
+            let pipe = Sender::from_owned_fd(fd)?;
+            return Ok(Output { pipe, _flags: Some(flags), written: None });
+        }
+        let (reader, writer) = pipe_with(PipeFlags::CLOEXEC)?;
+        let (done, written) = oneshot::channel();
+        thread::spawn(move || done.send(copy_while_read(reader, fd)));
+        let pipe = Sender::from_owned_fd(writer)?;
+        Ok(Output { pipe, _flags: None, written: Some(written) })
+    }
+
+    pub async fn write_all(&self, mut bytes: &[u8]) -> io::Result<()> {
+        while !bytes.is_empty() {
+            self.pipe.writable().await?;
+            match self.pipe.try_write(bytes) {
+                Ok(written) => bytes = bytes.get(written..).unwrap_or_default(),
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
+                Err(error) => return Err(error),
+            }
+        }
+        Ok(())
+    }
+
+    /// Returns when the reader has gone, which is how an ssh killed with -9 looks.
+    pub async fn gone(&self) {
+        // An error of the reactor itself is no reason to end a tunnel that still works.
+        if self.pipe.ready(Interest::ERROR).await.is_err() {
+            std::future::pending::<()>().await;
+        }
+    }
+
+    /// Returns when everything is where the reader finds it, or cannot get there.
+    pub async fn finish(self) -> io::Result<()> {
+        drop(self.pipe);
+        match self.written {
+            Some(written) => written.await.unwrap_or(Ok(())),
+            None => Ok(()),
+        }
+    }
+}
+
+/// A descriptor's status flags as they were, put back when dropped.
+struct Flags {
+    fd: OwnedFd,
+    flags: OFlags,
+}
+
+impl Flags {
+    fn of(fd: &OwnedFd) -> io::Result<Flags> {
+        Ok(Flags { fd: fd.try_clone()?, flags: fcntl_getfl(fd)? })
+    }
+}
+
+impl Drop for Flags {
+    fn drop(&mut self) {
+        let _ = fcntl_setfl(&self.fd, self.flags);
+    }
+}
+
+fn is_pipe(fd: &OwnedFd) -> io::Result<bool> {
+    Ok(FileType::from_raw_mode(fstat(fd)?.st_mode) == FileType::Fifo)
+}
+
+/// Copies until the end, an error, or until nobody reads `to` any more, also while nothing comes.
+fn copy_while_read(from: OwnedFd, to: OwnedFd) -> io::Result<()> {
+    let mut to = File::from(to);
+    let mut buffer = Vec::with_capacity(BUFFER);
+    loop {
+        let mut ends = [PollFd::new(&from, PollFlags::IN), PollFd::new(&to, PollFlags::empty())];
+        retry_on_intr(|| poll(&mut ends, None))?;
+        let [_, reader] = &ends;
+        if reader.revents().intersects(PollFlags::ERR | PollFlags::HUP) {
+            return Err(Errno::PIPE.into());
+        }
+        buffer.clear();
+        if retry_on_intr(|| rustix::io::read(&from, rustix::buffer::spare_capacity(&mut buffer)))?
+            == 0
+        {
+            return Ok(());
+        }
+        to.write_all(&buffer)?;
+    }
+}

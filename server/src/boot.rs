@@ -1,0 +1,216 @@
+//! The start order, readable top to bottom; and what happens to a running posternd: reload, a changed
+//! clients file, stop. Decides nothing about connections.
+
+use std::net::SocketAddr;
+use std::path::Path;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use rustix::process::{
+    DumpableBehavior, Resource, Rlimit, getrlimit, set_dumpable_behavior, setrlimit,
+};
+use tokio::signal::unix::{SignalKind, signal};
+use tokio::time::{MissedTickBehavior, interval, timeout};
+use tracing::{error, info, warn};
+
+use crate::complaint::Complaint;
+use crate::gate::store::Stamp;
+use crate::house::House;
+use crate::listen::{BindError, Listeners};
+use crate::ops::{admin, log};
+use crate::policy::Policy;
+
+/// How often the clients file is looked at.
+const CLIENTS_LOOK: Duration = Duration::from_secs(1);
+
+/// How long connections have to end in order when posternd stops.
+const STOP: Duration = Duration::from_secs(1);
+
+/// Why posternd does not start or a reload is refused.
+#[derive(Debug, thiserror::Error)]
+pub enum Refused {
+    #[error(transparent)]
+    File(#[from] Complaint),
+    #[error(transparent)]
+    Bind(#[from] BindError),
+    #[error("{what} changed, which takes a restart of posternd")]
+    Restart { what: &'static str },
+    #[error("cannot open the admin socket {}: {source}", path.display())]
+    Admin { path: std::path::PathBuf, source: std::io::Error },
+    #[error("{0}")]
+    System(#[from] std::io::Error),
+}
+
+/// A posternd that accepts connections. Dropping it does not stop it; [`Running::stop`] does.
+#[derive(Debug)]
+pub struct Running {
+    house: Arc<House>,
+    listeners: Listeners,
+    /// Stand in for `listen` in the file, also on reload.
+    listen: Vec<SocketAddr>,
+    /// One reload at a time.
+    reloading: Mutex<()>,
+}
+
+/// Runs the configuration at `path` until SIGTERM or SIGINT.
+pub async fn run(path: &Path, listen: Vec<SocketAddr>) -> Result<(), Refused> {
+    // Keys are in memory: no core dumps, no ptrace by other processes of the same user (prctl(2)).
+    let _ = set_dumpable_behavior(DumpableBehavior::NotDumpable);
+    let policy = Policy::load(path)?;
+    log::start(policy.log);
+    warn_all(&policy);
+    raise_descriptor_limit();
+    let mut hangup = signal(SignalKind::hangup())?;
+    let mut terminate = signal(SignalKind::terminate())?;
+    let mut interrupt = signal(SignalKind::interrupt())?;
+
+    let running = start(path, policy, listen)?;
+    for address in running.addresses() {
+        info!(%address, "listening");
+    }
+    loop {
+        tokio::select! {
+            _ = hangup.recv() => drop(running.reload()),
+            _ = terminate.recv() => break,
+            _ = interrupt.recv() => break,
+        }
+    }
+    running.stop().await;
+    Ok(())
+}
+
+/// Opens the gate, the listeners and the admin socket.
+pub fn start(
+    path: &Path,
+    policy: Policy,
+    listen: Vec<SocketAddr>,
+) -> Result<Arc<Running>, Refused> {
+    prepare_state(&policy)?;
+    let admin_socket = policy.admin_socket();
+    let clients_file = policy.clients_file();
+    let wanted = if listen.is_empty() { policy.listen.clone() } else { listen.clone() };
+
+    let house = Arc::new(House::new(path, policy)?);
+    let running = Arc::new(Running {
+        house: house.clone(),
+        listeners: Listeners::default(),
+        listen,
+        reloading: Mutex::new(()),
+    });
+    let admin = admin::bind(&admin_socket)
+        .map_err(|source| Refused::Admin { path: admin_socket, source })?;
+    running.listeners.set(&wanted, &house)?;
+    tokio::spawn(admin::serve(admin, running.clone()));
+    tokio::spawn(follow_clients(clients_file, running.clone()));
+    Ok(running)
+}
+
+impl Running {
+    pub fn house(&self) -> &House {
+        &self.house
+    }
+
+    pub fn addresses(&self) -> Vec<SocketAddr> {
+        self.listeners.addresses()
+    }
+
+    /// Reads the configuration and the clients again. What cannot be is refused and logged, and all
+    /// that was in force stays.
+    pub fn reload(&self) -> Result<(), Refused> {
+        let _one = self.reloading.lock().unwrap_or_else(PoisonError::into_inner);
+        match self.try_reload() {
+            Ok(clients) => {
+                info!(clients, "reloaded");
+                Ok(())
+            }
+            Err(refused) => {
+                error!(error = %refused, "not reloaded; the old configuration stays in force");
+                Err(refused)
+            }
+        }
+    }
+
+    fn try_reload(&self) -> Result<usize, Refused> {
+        let old = self.house.policy();
+        let new = Policy::load(self.house.path())?;
+        if new.state != old.state {
+            return Err(Refused::Restart { what: "state" });
+        }
+        if new.window != old.window {
+            return Err(Refused::Restart { what: "[knock] window" });
+        }
+        if new.log != old.log {
+            return Err(Refused::Restart { what: "[log]" });
+        }
+        // Last of what can fail: it changes something.
+        let clients = self.house.gate.reload()?;
+        let wanted = if self.listen.is_empty() { &new.listen } else { &self.listen };
+        self.listeners.set(wanted, &self.house)?;
+        warn_all(&new);
+        self.house.set_policy(new);
+        Ok(clients)
+    }
+
+    /// Reads the clients again; those in force stay if it cannot be done.
+    pub fn reload_clients(&self) -> Result<usize, Complaint> {
+        let done = self.house.gate.reload();
+        match &done {
+            Ok(clients) => info!(clients, "clients read again"),
+            Err(error) => error!(%error, "clients not read again; the old ones stay in force"),
+        }
+        done
+    }
+
+    /// Closes the listeners and ends all connections.
+    pub async fn stop(&self) {
+        let _ = self.listeners.set(&[], &self.house);
+        self.house.stop();
+        let ended = async {
+            let mut look = interval(Duration::from_millis(10));
+            while self.house.places.taken().any() {
+                look.tick().await;
+            }
+        };
+        let _ = timeout(STOP, ended).await;
+        let _ = std::fs::remove_file(self.house.policy().admin_socket());
+        info!("stopped");
+    }
+}
+
+fn warn_all(policy: &Policy) {
+    for warning in &policy.warnings {
+        warn!("{warning}");
+    }
+}
+
+/// The state directory is ours alone: it holds keys.
+fn prepare_state(policy: &Policy) -> Result<(), Complaint> {
+    use std::os::unix::fs::DirBuilderExt;
+    let made = std::fs::DirBuilder::new().recursive(true).mode(0o700).create(&policy.state);
+    made.map_err(|error| Complaint::file(&policy.state, format!("cannot be made: {error}")))
+}
+
+/// Each tunnel takes two descriptors, and the usual soft limit is 1024.
+fn raise_descriptor_limit() {
+    let limit = getrlimit(Resource::Nofile);
+    let raised = Rlimit { current: limit.maximum, maximum: limit.maximum };
+    if let Err(error) = setrlimit(Resource::Nofile, raised) {
+        warn!(%error, "the limit on open files could not be raised");
+    }
+}
+
+/// A changed clients file is noticed without being told: `client add` works at once.
+async fn follow_clients(path: std::path::PathBuf, running: Arc<Running>) {
+    let mut look = interval(CLIENTS_LOOK);
+    look.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    let mut known = Stamp::of(&path);
+    loop {
+        look.tick().await;
+        let now = Stamp::of(&path);
+        if now != known {
+            known = now;
+            // It is logged; a file that is bad now may be good at the next change.
+            let _ = running.reload_clients();
+        }
+    }
+}

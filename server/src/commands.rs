@@ -1,0 +1,281 @@
+//! The short commands: check, status, reload, client, cert. Each answers what to print, or why not;
+//! nothing is printed here.
+
+use std::fmt::Write as _;
+use std::path::{Path, PathBuf};
+
+use ipnet::IpNet;
+use jiff::civil::Date;
+use jiff::tz::TimeZone;
+use jiff::{Timestamp, ToSpan};
+use postern_shared::invite::Invite;
+use postern_shared::knock::Carrier;
+
+use crate::boot::Refused;
+use crate::certificate;
+use crate::cli::ClientCommand;
+use crate::complaint::Complaint;
+use crate::gate::clients::parse_net;
+use crate::gate::{Client, FirstUses, store};
+use crate::ops::admin::{AskError, Request, Status, ask};
+use crate::policy::Policy;
+
+/// Why a command did not do what it was asked.
+#[derive(Debug, thiserror::Error)]
+pub enum CommandError {
+    #[error(transparent)]
+    File(#[from] Complaint),
+    #[error(transparent)]
+    Refused(#[from] Refused),
+    #[error(transparent)]
+    Ask(#[from] AskError),
+    #[error(transparent)]
+    Certificate(#[from] certificate::CertificateError),
+    #[error("{0}")]
+    Usage(String),
+}
+
+/// What to print: `text` on stdout, `remarks` on stderr.
+#[derive(Debug, Default)]
+pub struct Answer {
+    pub text: String,
+    pub remarks: Vec<String>,
+}
+
+impl From<String> for Answer {
+    fn from(text: String) -> Answer {
+        Answer { text, remarks: Vec::new() }
+    }
+}
+
+type Result<T> = std::result::Result<T, CommandError>;
+
+pub fn check(config: &Path) -> Result<Answer> {
+    let policy = Policy::load(config)?;
+    if policy.clients_file().exists() {
+        store::read(&policy.clients_file())?;
+    }
+    let remarks = policy.warnings.iter().map(|warning| format!("warning: {warning}")).collect();
+    Ok(Answer { text: format!("{}: ok\n", config.display()), remarks })
+}
+
+pub fn status(config: &Path, json: bool) -> Result<Answer> {
+    let socket = Policy::load(config)?.admin_socket();
+    let Some(status) = ask(&socket, Request::Status)? else {
+        return Err(AskError::NotUnderstood(socket.display().to_string()).into());
+    };
+    if json {
+        let text = serde_json::to_string_pretty(&status)
+            .map_err(|_| AskError::NotUnderstood(socket.display().to_string()))?;
+        return Ok(Answer::from(text + "\n"));
+    }
+    Ok(Answer::from(describe(&status)))
+}
+
+fn describe(status: &Status) -> String {
+    let mut text = String::new();
+    let places = &status.places;
+    let mut line = |what: &str, value: String| {
+        writeln!(text, "{what:<12}{value}").expect("writing to a String cannot fail");
+    };
+    line(
+        "posternd",
+        format!("{}, pid {}, up {}", status.version, status.pid, span(status.uptime_seconds)),
+    );
+    line("listening", status.listeners.join(", "));
+    line("clients", status.clients.to_string());
+    line("accepted", status.accepted.to_string());
+    line(
+        "open now",
+        format!(
+            "{} undecided, {} visitors, {} admitted",
+            places.undecided, places.visitors, places.admitted
+        ),
+    );
+    line(
+        "knocks",
+        format!("{} admitted, {} refused", status.knocks.admitted, status.knocks.refused),
+    );
+    let ended: Vec<_> = status
+        .outcomes
+        .iter()
+        .filter(|(_, count)| **count > 0)
+        .map(|(outcome, count)| format!("{count} {outcome}"))
+        .collect();
+    line("ended", if ended.is_empty() { "none".to_owned() } else { ended.join(", ") });
+    for tunnel in &status.tunnels {
+        let (client, service) = (&tunnel.client, &tunnel.service);
+        let (peer, carrier) = (&tunnel.peer, &tunnel.carrier);
+        line(
+            "tunnel",
+            format!("{client} to {service} from {peer} by {carrier}, {}", span(tunnel.seconds)),
+        );
+    }
+    text
+}
+
+fn span(seconds: u64) -> String {
+    match (seconds / 86_400, seconds / 3600 % 24, seconds / 60 % 60, seconds % 60) {
+        (0, 0, 0, s) => format!("{s} s"),
+        (0, 0, m, s) => format!("{m} min {s} s"),
+        (0, h, m, _) => format!("{h} h {m} min"),
+        (d, h, _, _) => format!("{d} d {h} h"),
+    }
+}
+
+pub fn reload(config: &Path) -> Result<Answer> {
+    // Where the file is bad, posternd's own answer says so; only `state` is needed from it here.
+    let socket = Policy::load(config)?.admin_socket();
+    ask(&socket, Request::Reload)?;
+    Ok(Answer::from("reloaded\n".to_owned()))
+}
+
+pub fn client(command: &ClientCommand) -> Result<Answer> {
+    match command {
+        ClientCommand::Add { name, services, from, until, file } => {
+            let policy = Policy::load(&file.config)?;
+            let new = new_client(&policy, name, services, from, until.as_deref())?;
+            add(&policy, new)
+        }
+        ClientCommand::List { file } => {
+            let policy = Policy::load(&file.config)?;
+            let clients = store::read(&policy.clients_file())?;
+            let first_uses = FirstUses::beside(&policy.clients_file());
+            let mut all: Vec<_> = clients.iter().collect();
+            all.sort_by(|a, b| a.name.cmp(&b.name));
+            let lines = all.into_iter().map(|client| describe_client(client, &first_uses));
+            Ok(Answer::from(lines.collect::<String>()))
+        }
+        ClientCommand::Revoke { name, file } => {
+            let policy = Policy::load(&file.config)?;
+            store::revoke(&policy.clients_file(), name)?;
+            Ok(Answer { text: format!("{name} is revoked\n"), remarks: vec![tell(&policy)] })
+        }
+    }
+}
+
+/// Checks what the command line asks for before anything is written.
+fn new_client(
+    policy: &Policy,
+    name: &str,
+    services: &[String],
+    from: &[String],
+    until: Option<&str>,
+) -> Result<store::NewClient> {
+    let usage = |what: String| Err(CommandError::Usage(what));
+    let fits = |byte: u8| byte.is_ascii_alphanumeric() || b"-_.@".contains(&byte);
+    if name.is_empty() || name.len() > 63 || name.starts_with('-') || !name.bytes().all(fits) {
+        return usage(format!("{name:?}: a client's name is made of letters, digits and - _ . @"));
+    }
+    let open: Vec<_> = policy.services.values().filter(|service| service.knock).collect();
+    for service in services {
+        if policy.knock_service(service).is_none() {
+            let known: Vec<_> = open.iter().map(|service| service.name.as_str()).collect();
+            return usage(format!(
+                "{service:?} is not a service with knock = true; there is: {}",
+                known.join(", ")
+            ));
+        }
+    }
+    let mut services = services.to_vec();
+    if services.is_empty() {
+        services.extend(open.into_iter().map(|service| service.name.clone()));
+        // The first is what `connect` asks for, and ssh is what this is for.
+        services.sort_by_key(|name| name != "ssh");
+    }
+    if services.is_empty() {
+        return usage("no service in the configuration has knock = true".to_owned());
+    }
+    for net in from {
+        if parse_net(net).is_none() {
+            return usage(format!("{net:?} is not an address or a range like 10.0.0.0/8"));
+        }
+    }
+    let until = match until.map(parse_until) {
+        Some(None) => {
+            return usage(
+                "--until takes a day (2026-12-31) or a time (2026-12-31T18:00:00Z)".to_owned(),
+            );
+        }
+        Some(Some(until)) => Some(until.to_string()),
+        None => None,
+    };
+    let from = from.to_vec();
+    Ok(store::NewClient { name: name.to_owned(), services, from, until })
+}
+
+/// A day counts to its end, where this machine is.
+fn parse_until(text: &str) -> Option<Timestamp> {
+    if let Ok(time) = text.parse() {
+        return Some(time);
+    }
+    let day: Date = text.parse().ok()?;
+    let next = day.checked_add(1.day()).ok()?;
+    Some(next.to_zoned(TimeZone::system()).ok()?.timestamp())
+}
+
+fn add(policy: &Policy, new: store::NewClient) -> Result<Answer> {
+    let Some(public) = &policy.public else {
+        let what = "the configuration needs public = \"HOST\": it is what the invite tells the client to dial";
+        return Err(CommandError::Usage(what.to_owned()));
+    };
+    let carriers: Vec<Carrier> = policy.carriers.clone();
+    if carriers.is_empty() {
+        return Err(CommandError::Usage("no carrier is enabled in [knock] carriers".to_owned()));
+    }
+    let clients_file = policy.clients_file();
+    make_state(&policy.state)?;
+    store::open(&clients_file)?;
+    let added = store::add(&clients_file, new)?;
+    let locator = added
+        .clients
+        .locators
+        .first()
+        .cloned()
+        .ok_or_else(|| Complaint::file(&clients_file, "holds no locator"))?;
+    let tls = policy.tls.as_ref().filter(|_| policy.speaks(Carrier::Tls));
+    let invite = Invite {
+        host: public.host.clone(),
+        port: public.port,
+        server: added.clients.server,
+        locator,
+        kid: added.kid,
+        key: added.key,
+        services: added.services,
+        carriers,
+        tls_sni: tls.and_then(|tls| tls.names.first().cloned()),
+        tls_pin: tls.and_then(|tls| tls.inward.pin_for_invites()),
+    };
+    let remark = "this line is the key: hand it over in private, to be pasted into `postern join`"
+        .to_owned();
+    Ok(Answer { text: format!("{}\n", *invite.to_link()), remarks: vec![remark] })
+}
+
+fn make_state(state: &PathBuf) -> Result<()> {
+    use std::os::unix::fs::DirBuilderExt;
+    let made = std::fs::DirBuilder::new().recursive(true).mode(0o700).create(state);
+    Ok(made.map_err(|error| Complaint::file(state, format!("cannot be made: {error}")))?)
+}
+
+fn describe_client(client: &Client, first_uses: &FirstUses) -> String {
+    let services: Vec<_> = client.services.iter().map(|grant| grant.service.as_str()).collect();
+    let first = match first_uses.of(client.kid) {
+        Some(at) => format!("first used {at:.0}"),
+        None => "never used".to_owned(),
+    };
+    let from: Vec<_> = client.from.iter().map(IpNet::to_string).collect();
+    let from = if from.is_empty() { String::new() } else { format!(", from {}", from.join(" ")) };
+    let until = client.until.map(|until| format!(", until {until:.0}")).unwrap_or_default();
+    format!("{:<20} {} {:<16} {first}{from}{until}\n", client.name, client.kid, services.join(","))
+}
+
+/// Has a running posternd take the change at once.
+fn tell(policy: &Policy) -> String {
+    match ask(&policy.admin_socket(), Request::Clients) {
+        Ok(_) => "the running posternd took it: this key's tunnels are closed".to_owned(),
+        Err(AskError::NotRunning(_)) => {
+            "no posternd is running with this configuration; the next one will know".to_owned()
+        }
+        Err(error) => format!("the running posternd did not take it: {error}"),
+    }
+}

@@ -1,0 +1,131 @@
+//! What the configuration file says: a mirror of its keys, nothing more. What it means, and whether it
+//! can hold, is `policy.rs`'s to decide.
+
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+
+use serde::Deserialize;
+use toml::Spanned;
+
+/// The whole file. Relative paths are relative to its directory.
+#[derive(Debug, Deserialize)]
+#[serde(rename_all = "kebab-case", deny_unknown_fields)]
+pub struct File {
+    pub listen: Vec<Spanned<String>>,
+    /// `host[:port]` that invites name.
+    pub public: Option<Spanned<String>>,
+    pub fallback: Spanned<String>,
+    pub state: PathBuf,
+    #[serde(default)]
+    pub knock: Knock,
+    pub tls: Option<Tls>,
+    #[serde(default)]
+    pub service: BTreeMap<Spanned<String>, Service>,
+    #[serde(default)]
+    pub route: Vec<Spanned<Route>>,
+    #[serde(default)]
+    pub timeouts: Timeouts,
+    #[serde(default)]
+    pub limits: Limits,
+    #[serde(default)]
+    pub log: Log,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(rename_all = "kebab-case", deny_unknown_fields)]
+pub struct Knock {
+    /// In the order in which invites offer them.
+    pub carriers: Option<Spanned<Vec<Spanned<String>>>>,
+    /// How far a plain token's time may lie from the server's.
+    pub window: Option<Spanned<String>>,
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(rename_all = "kebab-case", deny_unknown_fields)]
+pub struct Tls {
+    pub certificate: Spanned<PathBuf>,
+    pub key: Spanned<PathBuf>,
+    pub names: Spanned<Vec<Spanned<String>>>,
+    /// Where whoever does not knock inside goes, decrypted.
+    pub visitors: Option<Spanned<String>>,
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(rename_all = "kebab-case", deny_unknown_fields)]
+pub struct Service {
+    pub to: Spanned<String>,
+    #[serde(default)]
+    pub knock: bool,
+    pub proxy_protocol: Option<Spanned<String>>,
+    /// Overrides `[timeouts] connect`.
+    pub connect: Option<Spanned<String>>,
+    /// For `tls://`: the name to show and to verify; the visitor's own otherwise.
+    pub name: Option<Spanned<String>>,
+    /// For `tls://`: the public key to accept.
+    pub pin: Option<Spanned<String>>,
+    /// For `tls://`: a PEM file of the authorities to accept.
+    pub ca: Option<Spanned<PathBuf>>,
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(rename_all = "kebab-case", deny_unknown_fields)]
+pub struct Route {
+    pub service: Spanned<String>,
+    pub sni: Option<Vec<Spanned<String>>>,
+    #[serde(default)]
+    pub no_sni: bool,
+    pub protocol: Option<Vec<Spanned<String>>>,
+    #[serde(default)]
+    pub silent: bool,
+    pub after: Option<Spanned<String>>,
+    pub from: Option<Vec<Spanned<String>>>,
+    pub not_from: Option<Vec<Spanned<String>>>,
+    #[serde(default = "yes")]
+    pub enabled: bool,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(rename_all = "kebab-case", deny_unknown_fields)]
+pub struct Timeouts {
+    pub decide: Option<Spanned<String>>,
+    pub connect: Option<Spanned<String>>,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(rename_all = "kebab-case", deny_unknown_fields)]
+pub struct Limits {
+    pub connections: Option<Spanned<usize>>,
+    pub undecided: Option<Spanned<usize>>,
+    pub undecided_per_address: Option<Spanned<usize>>,
+}
+
+#[derive(Clone, Copy, Debug, Default, Deserialize, PartialEq, Eq)]
+#[serde(rename_all = "kebab-case", deny_unknown_fields)]
+pub struct Log {
+    #[serde(default)]
+    pub format: LogFormat,
+    #[serde(default)]
+    pub level: LogLevel,
+}
+
+#[derive(Clone, Copy, Debug, Default, Deserialize, PartialEq, Eq)]
+#[serde(rename_all = "kebab-case")]
+pub enum LogFormat {
+    #[default]
+    Human,
+    Json,
+}
+
+#[derive(Clone, Copy, Debug, Default, Deserialize, PartialEq, Eq)]
+#[serde(rename_all = "kebab-case")]
+pub enum LogLevel {
+    Error,
+    Warn,
+    #[default]
+    Info,
+    Debug,
+}
+
+fn yes() -> bool {
+    true
+}

@@ -1,0 +1,66 @@
+//! Looking until a connection is decided: by its first bytes, by their absence, by the website, or by
+//! the clock. Doubt and lateness decide for the website, never for anything else.
+
+use std::time::Duration;
+
+use postern_shared::sniff::{Interest, Sniff, sniff};
+use tokio::time::{Instant, sleep_until};
+
+use crate::early::{Early, WebsiteFirst};
+use crate::front::{Front, Glance};
+use crate::places::Undecided;
+use crate::route::Seen;
+
+/// What is worth waiting for.
+#[derive(Clone, Copy, Debug)]
+pub struct Patience {
+    pub interest: Interest,
+    /// When not one byte by then is an answer of its own.
+    pub silent_after: Option<Duration>,
+    /// When waiting ends.
+    pub decide: Duration,
+}
+
+/// What decided a connection.
+#[derive(Debug)]
+pub enum Decided {
+    Seen(Seen),
+    WebsiteFirst(WebsiteFirst),
+    ClientReset,
+}
+
+/// Looks until the first bytes are decided, the time is up, or somebody else decides.
+pub async fn decide(
+    front: &mut Front,
+    early: &mut Early,
+    place: &Undecided,
+    patience: &Patience,
+) -> Decided {
+    let opened = Instant::now();
+    let deadline = opened + patience.decide;
+    let mut more = true;
+    loop {
+        let silence = patience.silent_after.filter(|_| front.seen().is_empty());
+        let want = match sniff(front.seen(), &patience.interest) {
+            Sniff::Found(protocol) => return Decided::Seen(Seen::Protocol(protocol)),
+            Sniff::NeedMore(want) if more => want,
+            Sniff::Unknown if more && silence.is_some() => 1,
+            Sniff::NeedMore(_) | Sniff::Unknown | Sniff::Malformed => {
+                return Decided::Seen(Seen::Other);
+            }
+        };
+        tokio::select! {
+            looked = front.look(want) => match looked {
+                Ok(Glance::Enough) => {}
+                Ok(Glance::NoMore) => more = false,
+                Err(_) => return Decided::ClientReset,
+            },
+            first = early.website_first() => return Decided::WebsiteFirst(first),
+            () = place.hurried() => more = false,
+            () = sleep_until(deadline) => more = false,
+            () = sleep_until(opened + silence.unwrap_or_default()), if silence.is_some() => {
+                return Decided::Seen(Seen::Silent(opened.elapsed()));
+            }
+        }
+    }
+}

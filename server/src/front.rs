@@ -1,0 +1,231 @@
+//! The client's side of a connection while it is undecided: its first bytes can be looked at again and
+//! again. On TCP they stay in the kernel (`MSG_PEEK`), so whoever ends up owning the connection reads
+//! them from the first one; inside TLS they are held here. Never decides anything.
+
+use std::io;
+
+use postern_shared::hello::MAX_HELLO;
+use rustix::net::{RecvFlags, recv};
+use tokio::io::{AsyncReadExt, Interest};
+use tokio::net::TcpStream;
+
+use crate::stream::Stream;
+use crate::sys;
+
+/// First bytes looked at, at the most: nobody asks for more than a ClientHello can have.
+const MOST: usize = MAX_HELLO;
+
+/// Waits for more bytes, at the most. Beyond this somebody plays with segments, and is a visitor.
+const MOST_LOOKS: u32 = 512;
+
+/// Waits that end without a new byte. An urgent byte makes a socket readable while a peek stops ahead
+/// of it; one or two such wake-ups are also seen when bytes and a look cross.
+const MOST_EMPTY_LOOKS: u32 = 3;
+
+/// What a look found.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[must_use]
+pub enum Glance {
+    /// As many bytes as were asked for, or more.
+    Enough,
+    /// What is there is all there will be, or all that is worth waiting for.
+    NoMore,
+}
+
+/// An undecided client.
+#[derive(Debug)]
+pub struct Front {
+    source: Source,
+    seen: Vec<u8>,
+    looks: u32,
+    empty_looks: u32,
+}
+
+#[derive(Debug)]
+enum Source {
+    /// Bytes in `seen` are copies; the kernel still has them.
+    Tcp(TcpStream),
+    /// Bytes in `seen` were read and are owed to whoever gets the stream.
+    Inside(Stream),
+}
+
+impl Front {
+    pub fn tcp(socket: TcpStream) -> Front {
+        Front { source: Source::Tcp(socket), seen: Vec::new(), looks: 0, empty_looks: 0 }
+    }
+
+    /// A stream that cannot be peeked, since it comes out of TLS.
+    pub fn inside(stream: Stream) -> Front {
+        Front { source: Source::Inside(stream), seen: Vec::new(), looks: 0, empty_looks: 0 }
+    }
+
+    /// The first bytes that came so far.
+    pub fn seen(&self) -> &[u8] {
+        &self.seen
+    }
+
+    /// Waits until at least `want` first bytes have come. May be cancelled and called again.
+    pub async fn look(&mut self, want: usize) -> io::Result<Glance> {
+        let want = want.min(MOST);
+        let Front { source, seen, looks, empty_looks } = self;
+        match source {
+            Source::Tcp(socket) => {
+                // The kernel wakes us only when all of `want` lies ready, or at the end.
+                sys::set_receive_low_water(&*socket, want)?;
+                while seen.len() < want {
+                    let ready = socket.ready(Interest::READABLE).await?;
+                    let before = seen.len();
+                    let peeked = socket.try_io(Interest::READABLE, || peek(socket, seen, want));
+                    match peeked {
+                        Ok(()) => {}
+                        Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
+                        Err(error) => return Err(error),
+                    }
+                    // After a FIN the readiness never clears: it is an answer, not a reason to wait.
+                    if ready.is_read_closed() && seen.len() < want {
+                        return Ok(Glance::NoMore);
+                    }
+                    *looks += 1;
+                    *empty_looks += u32::from(seen.len() == before);
+                    if *looks >= MOST_LOOKS || *empty_looks >= MOST_EMPTY_LOOKS {
+                        return Ok(Glance::NoMore);
+                    }
+                }
+            }
+            Source::Inside(stream) => {
+                while seen.len() < want {
+                    *looks += 1;
+                    if *looks >= MOST_LOOKS || stream.read_buf(seen).await? == 0 {
+                        return Ok(Glance::NoMore);
+                    }
+                }
+            }
+        }
+        Ok(Glance::Enough)
+    }
+
+    /// Takes away the first `count` bytes: they were for us. On TCP exactly these are read from the
+    /// kernel, where they are known to lie.
+    pub async fn consume(&mut self, count: usize) -> io::Result<()> {
+        let count = count.min(self.seen.len());
+        match &mut self.source {
+            Source::Tcp(socket) => {
+                sys::set_receive_low_water(&*socket, 1)?;
+                let mut taken = vec![0; count];
+                socket.read_exact(&mut taken).await?;
+            }
+            Source::Inside(_) => {}
+        }
+        self.seen.drain(..count);
+        Ok(())
+    }
+
+    /// The stream, and the bytes that were read from it already.
+    pub fn into_stream(self) -> io::Result<(Stream, Vec<u8>)> {
+        match self.source {
+            Source::Tcp(socket) => {
+                // Left raised it would block the next owner.
+                sys::set_receive_low_water(&socket, 1)?;
+                Ok((socket.into(), Vec::new()))
+            }
+            Source::Inside(stream) => Ok((stream, self.seen)),
+        }
+    }
+}
+
+/// Copies what lies in the kernel into `seen`. Reports `WouldBlock` when it is less than wanted, so
+/// that the reactor waits for new data instead of finding the old again.
+fn peek(socket: &TcpStream, seen: &mut Vec<u8>, want: usize) -> io::Result<()> {
+    // More than wanted, since a knock is often followed by data and a hello by more of it.
+    seen.resize(want.max(2048), 0);
+    let count = match recv(socket, seen.as_mut_slice(), RecvFlags::PEEK | RecvFlags::DONTWAIT) {
+        Ok((count, _)) => count,
+        Err(error) => {
+            seen.clear();
+            return Err(error.into());
+        }
+    };
+    seen.truncate(count);
+    if count < want { Err(io::ErrorKind::WouldBlock.into()) } else { Ok(()) }
+}
+
+#[cfg(test)]
+mod tests {
+    use tokio::io::AsyncWriteExt;
+    use tokio::net::TcpListener;
+
+    use super::*;
+
+    async fn pair() -> (TcpStream, Front) {
+        let listener = TcpListener::bind("127.0.0.1:0").await.expect("bound");
+        let address = listener.local_addr().expect("bound");
+        let client = TcpStream::connect(address).await.expect("connected");
+        client.set_nodelay(true).expect("set");
+        let (socket, _) = listener.accept().await.expect("accepted");
+        (client, Front::tcp(socket))
+    }
+
+    #[tokio::test]
+    async fn looking_takes_nothing() {
+        let (mut client, mut front) = pair().await;
+        client.write_all(b"SSH-2.0-x\r\n").await.expect("sent");
+        assert_eq!(front.look(4).await.expect("looked"), Glance::Enough);
+        assert!(front.seen().starts_with(b"SSH-"));
+        let (mut stream, held) = front.into_stream().expect("reset");
+        assert!(held.is_empty());
+        client.shutdown().await.expect("ended");
+        let mut all = Vec::new();
+        stream.read_to_end(&mut all).await.expect("read");
+        assert_eq!(all, b"SSH-2.0-x\r\n");
+    }
+
+    #[tokio::test]
+    async fn bytes_that_dribble_in_are_seen_together() {
+        let (mut client, mut front) = pair().await;
+        let looked = tokio::spawn(async move {
+            let glance = front.look(96).await.expect("looked");
+            (glance, front)
+        });
+        for _ in 0..96 {
+            client.write_all(b"A").await.expect("sent");
+            tokio::task::yield_now().await;
+        }
+        let (glance, front) = looked.await.expect("finished");
+        assert_eq!((glance, front.seen()), (Glance::Enough, &[b'A'; 96][..]));
+        assert!(front.looks < 10, "{} looks for 96 segments", front.looks);
+    }
+
+    #[tokio::test]
+    async fn an_early_end_is_an_answer() {
+        let (mut client, mut front) = pair().await;
+        client.write_all(b"AB").await.expect("sent");
+        client.shutdown().await.expect("ended");
+        assert_eq!(front.look(96).await.expect("looked"), Glance::NoMore);
+        assert_eq!(front.seen(), b"AB");
+    }
+
+    #[tokio::test]
+    async fn an_urgent_byte_does_not_hold_a_connection() {
+        let (mut client, mut front) = pair().await;
+        client.write_all(b"AB").await.expect("sent");
+        socket2::SockRef::from(&client).send_out_of_band(b"!").expect("sent");
+        for _ in 0..8 {
+            client.write_all(b"CDEFGHIJKLMNOPCDEFGHIJKLMNOP").await.expect("sent");
+            tokio::time::sleep(std::time::Duration::from_millis(5)).await;
+        }
+        assert_eq!(front.look(96).await.expect("looked"), Glance::NoMore);
+    }
+
+    #[tokio::test]
+    async fn only_what_was_for_us_is_taken() {
+        let (mut client, mut front) = pair().await;
+        client.write_all(b"0123456789rest").await.expect("sent");
+        assert_eq!(front.look(10).await.expect("looked"), Glance::Enough);
+        front.consume(10).await.expect("taken");
+        client.shutdown().await.expect("ended");
+        let (mut stream, _) = front.into_stream().expect("reset");
+        let mut rest = Vec::new();
+        stream.read_to_end(&mut rest).await.expect("read");
+        assert_eq!(rest, b"rest");
+    }
+}

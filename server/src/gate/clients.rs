@@ -1,0 +1,274 @@
+//! The clients file as a value: who has which key and may reach what. Reads text; never touches the
+//! file system, which is `store.rs`'s work.
+
+use std::collections::{BTreeMap, HashMap};
+use std::net::IpAddr;
+use std::path::Path;
+use std::sync::Arc;
+
+use ipnet::IpNet;
+use jiff::Timestamp;
+use postern_shared::hex;
+use postern_shared::invite::Grant;
+use postern_shared::knock::{Carrier, CarrierKey, ClientKey, Kid, Locator, ServerId};
+use serde::{Deserialize, Serialize};
+use toml::Spanned;
+
+use crate::complaint::Complaint;
+
+/// A rotation has the old locator and the new one live; a judged knock costs two HMACs for each.
+pub const MAX_LOCATORS: usize = 2;
+
+/// The file, key by key.
+#[derive(Deserialize, Serialize)]
+#[serde(rename_all = "kebab-case", deny_unknown_fields)]
+pub(super) struct File {
+    pub server_id: String,
+    pub locators: Vec<String>,
+    #[serde(default)]
+    pub client: Vec<Spanned<Entry>>,
+}
+
+/// One `[[client]]`.
+#[derive(Deserialize, Serialize)]
+#[serde(rename_all = "kebab-case", deny_unknown_fields)]
+pub(super) struct Entry {
+    pub name: String,
+    pub kid: u32,
+    pub key: String,
+    /// Service names with the numbers that knocks name them by.
+    pub services: BTreeMap<String, u16>,
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub from: Vec<String>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub until: Option<String>,
+}
+
+/// A client whose knock can be verified.
+#[derive(Debug)]
+pub struct Client {
+    pub name: String,
+    pub kid: Kid,
+    pub services: Vec<Grant>,
+    /// Where it may come from; empty is anywhere.
+    pub from: Vec<IpNet>,
+    pub until: Option<Timestamp>,
+    key: ClientKey,
+    plain: CarrierKey,
+    tls: CarrierKey,
+    ack: CarrierKey,
+}
+
+impl Client {
+    pub(super) fn key_on(&self, carrier: Carrier) -> &CarrierKey {
+        match carrier {
+            Carrier::Plain => &self.plain,
+            Carrier::Tls => &self.tls,
+        }
+    }
+
+    pub(super) fn ack_key(&self) -> &CarrierKey {
+        &self.ack
+    }
+
+    pub(super) fn may_come_from(&self, from: IpAddr) -> bool {
+        self.from.is_empty() || self.from.iter().any(|net| net.contains(&from))
+    }
+
+    pub(super) fn service(&self, number: u16) -> Option<&str> {
+        let grant = self.services.iter().find(|grant| grant.number == number)?;
+        Some(&grant.service)
+    }
+}
+
+/// Everything in a clients file, indexed by kid.
+#[derive(Debug)]
+pub struct Clients {
+    pub server: ServerId,
+    /// The newest first: it is what invites carry.
+    pub locators: Vec<Locator>,
+    plain_locators: Vec<CarrierKey>,
+    tls_locators: Vec<CarrierKey>,
+    by_kid: HashMap<Kid, Arc<Client>>,
+}
+
+impl Clients {
+    /// Reads the file's text.
+    pub fn parse(path: &Path, text: &str) -> Result<Clients, Complaint> {
+        let file: File =
+            toml::from_str(text).map_err(|error| Complaint::toml(path, text, &error))?;
+        let server = hex::decode(&file.server_id)
+            .map(ServerId)
+            .ok_or_else(|| Complaint::file(path, "server-id must be 32 hexadecimal digits"))?;
+        let locators: Vec<Locator> = file
+            .locators
+            .iter()
+            .map(|text| hex::decode(text).map(Locator::new))
+            .collect::<Option<_>>()
+            .filter(|locators: &Vec<_>| (1..=MAX_LOCATORS).contains(&locators.len()))
+            .ok_or_else(|| {
+                Complaint::file(path, "locators must be one or two texts of 64 hexadecimal digits")
+            })?;
+
+        let mut by_kid: HashMap<Kid, Arc<Client>> = HashMap::with_capacity(file.client.len());
+        let mut names = std::collections::HashSet::with_capacity(file.client.len());
+        for entry in file.client {
+            let span = entry.span();
+            let entry = entry.into_inner();
+            let complain = |what: String| Complaint::at(path, text, span.clone(), what);
+            if !names.insert(entry.name.clone()) {
+                return Err(complain(format!("a second client named {:?}", entry.name)));
+            }
+            let name = entry.name.clone();
+            let client = client(entry, &server)
+                .map_err(|what| complain(format!("client {name:?}: {what}")))?;
+            if by_kid.insert(client.kid, Arc::new(client)).is_some() {
+                return Err(complain(format!("client {name:?}: its kid stands twice in the file")));
+            }
+        }
+        let on = |carrier| locators.iter().map(|l: &Locator| l.on(carrier, &server)).collect();
+        Ok(Clients {
+            server,
+            plain_locators: on(Carrier::Plain),
+            tls_locators: on(Carrier::Tls),
+            locators,
+            by_kid,
+        })
+    }
+
+    pub fn len(&self) -> usize {
+        self.by_kid.len()
+    }
+
+    pub fn is_empty(&self) -> bool {
+        self.by_kid.is_empty()
+    }
+
+    /// In no particular order.
+    pub fn iter(&self) -> impl Iterator<Item = &Arc<Client>> {
+        self.by_kid.values()
+    }
+
+    pub(super) fn find(&self, kid: Kid) -> Option<&Arc<Client>> {
+        self.by_kid.get(&kid)
+    }
+
+    pub(super) fn locators_on(&self, carrier: Carrier) -> &[CarrierKey] {
+        match carrier {
+            Carrier::Plain => &self.plain_locators,
+            Carrier::Tls => &self.tls_locators,
+        }
+    }
+
+    pub(super) fn still_has(&self, client: &Client) -> bool {
+        self.find(client.kid).is_some_and(|current| current.key == client.key)
+    }
+}
+
+/// An entry that can hold. The error never quotes the key.
+fn client(entry: Entry, server: &ServerId) -> Result<Client, String> {
+    let kid = Kid::new(entry.kid).ok_or("kid must not be 0")?;
+    let key: [u8; 32] = hex::decode(&entry.key).ok_or("key must be 64 hexadecimal digits")?;
+    let key = ClientKey::new(key);
+    if entry.services.is_empty() {
+        return Err("services names none".to_owned());
+    }
+    let services =
+        entry.services.into_iter().map(|(service, number)| Grant { service, number }).collect();
+    let from = entry
+        .from
+        .iter()
+        .map(|text| parse_net(text).ok_or_else(|| format!("{text:?} is not an address range")))
+        .collect::<Result<_, _>>()?;
+    let until = entry
+        .until
+        .map(|text| text.parse().map_err(|_| format!("until = {text:?} is not a time (RFC 3339)")))
+        .transpose()?;
+    Ok(Client {
+        name: entry.name,
+        kid,
+        services,
+        from,
+        until,
+        plain: key.on(Carrier::Plain, server),
+        tls: key.on(Carrier::Tls, server),
+        ack: key.ack(server),
+        key,
+    })
+}
+
+/// An address range in CIDR notation, or one address.
+pub fn parse_net(text: &str) -> Option<IpNet> {
+    text.parse().ok().or_else(|| text.parse::<IpAddr>().ok().map(IpNet::from))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn file(clients: &str) -> String {
+        format!(
+            "server-id = \"{}\"\nlocators = [\"{}\"]\n{clients}",
+            "01".repeat(16),
+            "02".repeat(32)
+        )
+    }
+
+    fn entry(name: &str, kid: u32, more: &str) -> String {
+        let key = "03".repeat(32);
+        format!(
+            "[[client]]\nname = \"{name}\"\nkid = {kid}\nkey = \"{key}\"\nservices = {{ ssh = 1 }}\n{more}\n"
+        )
+    }
+
+    fn complaint(text: &str) -> String {
+        Clients::parse(Path::new("clients.toml"), text).expect_err("must be refused").to_string()
+    }
+
+    #[test]
+    fn a_file_reads_back() {
+        let text = file(&entry(
+            "alice",
+            7,
+            "from = [\"10.0.0.0/8\", \"2001:db8::1\"]\nuntil = \"2030-01-01T00:00:00Z\"",
+        ));
+        let clients = Clients::parse(Path::new("clients.toml"), &text).expect("sound");
+        let alice = Kid::new(7).and_then(|kid| clients.find(kid)).expect("there");
+        assert_eq!(
+            (alice.name.as_str(), alice.service(1), alice.service(2)),
+            ("alice", Some("ssh"), None)
+        );
+        assert!(alice.may_come_from("10.9.9.9".parse().expect("an address")));
+        assert!(!alice.may_come_from("192.0.2.1".parse().expect("an address")));
+        assert!(clients.still_has(alice));
+    }
+
+    #[test]
+    fn complaints_say_where_and_never_show_a_key() {
+        for (text, expected) in [
+            (file(&entry("a", 0, "")), "clients.toml:3:1: client \"a\": kid must not be 0"),
+            (
+                file(&[entry("a", 1, ""), entry("a", 2, "")].concat()),
+                "clients.toml:8:1: a second client named \"a\"",
+            ),
+            (
+                file(&[entry("a", 1, ""), entry("b", 1, "")].concat()),
+                "clients.toml:8:1: client \"b\": its kid stands twice in the file",
+            ),
+            (
+                file(&entry("a", 1, "from = [\"10.0.0.0/99\"]")),
+                "clients.toml:3:1: client \"a\": \"10.0.0.0/99\" is not an address range",
+            ),
+            (
+                file(&entry("a", 1, "until = \"soon\"")),
+                "clients.toml:3:1: client \"a\": until = \"soon\" is not a time (RFC 3339)",
+            ),
+            (
+                file(&entry("a", 1, "")).replace(&"03".repeat(32), "0303"),
+                "clients.toml:3:1: client \"a\": key must be 64 hexadecimal digits",
+            ),
+        ] {
+            assert_eq!(complaint(&text), expected);
+        }
+    }
+}

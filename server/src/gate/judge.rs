@@ -1,0 +1,324 @@
+//! The verdict on one knock, pure: the clients, what was shown, the time, and a way to spend it. Does
+//! the same work for whoever knocks, and branches once on all secret conditions together.
+
+use std::net::IpAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use jiff::Timestamp;
+use postern_shared::knock::token::{same_kid, within_window};
+use postern_shared::knock::{Carrier, CarrierKey, Header, Kid, Spend, Status, Token};
+use postern_shared::sniff::LETTERS;
+use subtle::Choice;
+
+use super::clients::{Client, Clients};
+
+/// What somebody shows at the gate.
+pub(super) struct Claim<'a> {
+    pub carrier: Carrier,
+    pub letters: &'a [u8; LETTERS],
+    pub binding: &'a [u8],
+    pub from: IpAddr,
+}
+
+/// What becomes of a knock.
+#[derive(Debug)]
+#[must_use]
+pub enum Verdict {
+    /// Nobody's token: an ordinary visitor.
+    Stranger,
+    /// A key holder's token that is not good here and now. Handled as a visitor, but worth a log line.
+    Refused {
+        client: String,
+        reason: Refusal,
+    },
+    Admitted(Admitted),
+}
+
+/// Why a token with a right tag was refused.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Refusal {
+    /// Its time is more than the window away from ours.
+    Clock,
+    Replayed,
+    /// Too many tokens in too short a time to remember them all.
+    Flood,
+    /// The client's `until` has passed.
+    Expired,
+    /// The client may not come from this address.
+    Address,
+    /// The client may not ask for this service.
+    Service,
+}
+
+impl Refusal {
+    /// The word for logs.
+    pub fn name(self) -> &'static str {
+        match self {
+            Refusal::Clock => "clock",
+            Refusal::Replayed => "replayed",
+            Refusal::Flood => "flood",
+            Refusal::Expired => "expired",
+            Refusal::Address => "address",
+            Refusal::Service => "service",
+        }
+    }
+}
+
+/// Who was let in, for which service, and what to acknowledge.
+#[derive(Debug)]
+pub struct Admitted {
+    pub client: Arc<Client>,
+    pub carrier: Carrier,
+    pub service: String,
+    wants_ack: bool,
+    nonce: [u8; 16],
+}
+
+impl Admitted {
+    /// The bytes that tell the client its status; none if it asked for none.
+    pub fn acknowledgement(&self, status: Status) -> Option<[u8; 16]> {
+        self.wants_ack.then(|| status.seal(self.client.ack_key(), &self.nonce))
+    }
+}
+
+pub(super) fn judge(
+    clients: &Clients,
+    claim: &Claim<'_>,
+    now: u64,
+    window: Duration,
+    spend: impl FnOnce([u8; 16], Kid) -> Spend,
+) -> Verdict {
+    let Some(token) = Token::from_letters(claim.letters) else {
+        return Verdict::Stranger;
+    };
+    // Every live locator costs its two HMACs whether or not another one already fitted.
+    let mut holder = None;
+    for locator in clients.locators_on(claim.carrier) {
+        let (header, client, right) = open(clients, claim, &token, locator, now, window);
+        if let (Some(header), Some(client)) = (header, client)
+            && bool::from(right.tag)
+        {
+            holder = Some((header, client, bool::from(right.time)));
+        }
+    }
+    let Some((header, client, timely)) = holder else {
+        return Verdict::Stranger;
+    };
+    match conditions(&header, &client, claim, timely, now, &token, spend) {
+        Ok(service) => Verdict::Admitted(Admitted {
+            carrier: claim.carrier,
+            service,
+            wants_ack: header.ack,
+            nonce: *token.nonce(),
+            client,
+        }),
+        Err(reason) => Verdict::Refused { client: client.name.clone(), reason },
+    }
+}
+
+struct Right {
+    tag: Choice,
+    time: Choice,
+}
+
+/// Unmasks with one HMAC and verifies with another; an unknown kid is verified against a dummy key.
+fn open(
+    clients: &Clients,
+    claim: &Claim<'_>,
+    token: &Token,
+    locator: &CarrierKey,
+    now: u64,
+    window: Duration,
+) -> (Option<Header>, Option<Arc<Client>>, Right) {
+    let header = token.unmask(locator);
+    let client = header.and_then(|header| clients.find(header.kid)).cloned();
+    let dummy = CarrierKey::dummy();
+    let key = client.as_ref().map_or(&dummy, |client| client.key_on(claim.carrier));
+    let known = match (&header, &client) {
+        (Some(header), Some(client)) => same_kid(header.kid, client.kid),
+        (Some(_), None) | (None, _) => Choice::from(0),
+    };
+    let time = header.map_or(0, |header| header.time);
+    let right = Right {
+        tag: token.verify(key, claim.binding) & known,
+        time: match claim.carrier {
+            Carrier::Plain => within_window(time, now, window.as_secs()),
+            // Bound to the TLS session: neither a clock nor a memory of spent tokens is needed.
+            Carrier::Tls => Choice::from(1),
+        },
+    };
+    (header, client, right)
+}
+
+/// What a key holder's token must meet besides. It is spent before anything else is looked at, so
+/// that a refused one cannot be tried again under better conditions.
+fn conditions(
+    header: &Header,
+    client: &Client,
+    claim: &Claim<'_>,
+    timely: bool,
+    now: u64,
+    token: &Token,
+    spend: impl FnOnce([u8; 16], Kid) -> Spend,
+) -> Result<String, Refusal> {
+    if !timely {
+        return Err(Refusal::Clock);
+    }
+    match claim.carrier {
+        Carrier::Plain => match spend(*token.tag(), client.kid) {
+            Spend::Fresh => {}
+            Spend::Replayed => return Err(Refusal::Replayed),
+            Spend::Full => return Err(Refusal::Flood),
+        },
+        Carrier::Tls => {}
+    }
+    if client.until.is_some_and(|until| has_passed(until, now)) {
+        return Err(Refusal::Expired);
+    }
+    if !client.may_come_from(claim.from) {
+        return Err(Refusal::Address);
+    }
+    client.service(header.service).map(str::to_owned).ok_or(Refusal::Service)
+}
+
+fn has_passed(until: Timestamp, now: u64) -> bool {
+    u64::try_from(until.as_second()).is_ok_and(|until| until <= now) || until.as_second() < 0
+}
+
+#[cfg(test)]
+mod tests {
+    use std::path::Path;
+
+    use postern_shared::hex;
+    use postern_shared::knock::{ClientKey, Intent, Locator, ServerId};
+
+    use super::*;
+
+    const NOW: u64 = 1_800_000_000;
+    const WINDOW: Duration = Duration::from_secs(60);
+    const SERVER: ServerId = ServerId([1; 16]);
+
+    fn clients() -> Clients {
+        let text = format!(
+            "server-id = \"{}\"\nlocators = [\"{}\", \"{}\"]\n\
+             [[client]]\nname = \"alice\"\nkid = 7\nkey = \"{}\"\nservices = {{ ssh = 1 }}\n\
+             [[client]]\nname = \"late\"\nkid = 8\nkey = \"{}\"\nservices = {{ ssh = 1 }}\nuntil = \"2020-01-01T00:00:00Z\"\n\
+             [[client]]\nname = \"home\"\nkid = 9\nkey = \"{}\"\nservices = {{ ssh = 1 }}\nfrom = [\"10.0.0.0/8\"]\n",
+            *hex::encode(&SERVER.0),
+            *hex::encode(&[2; 32]),
+            *hex::encode(&[20; 32]),
+            *hex::encode(&[7; 32]),
+            *hex::encode(&[8; 32]),
+            *hex::encode(&[9; 32]),
+        );
+        Clients::parse(Path::new("clients.toml"), &text).expect("sound")
+    }
+
+    struct Knock {
+        carrier: Carrier,
+        kid: u32,
+        key: u8,
+        locator: u8,
+        time: u64,
+        service: u16,
+        sealed_with: &'static [u8],
+        shown_with: &'static [u8],
+        from: &'static str,
+    }
+
+    const RIGHT: Knock = Knock {
+        carrier: Carrier::Plain,
+        kid: 7,
+        key: 7,
+        locator: 2,
+        time: NOW,
+        service: 1,
+        sealed_with: b"",
+        shown_with: b"",
+        from: "192.0.2.1",
+    };
+
+    fn outcome(knock: &Knock, spend: Spend) -> (String, u32) {
+        let header = Header {
+            ack: true,
+            intent: Intent::Pipe,
+            kid: Kid::new(knock.kid).expect("not 0"),
+            time: u32::try_from(knock.time).expect("before 2106"),
+            service: knock.service,
+        };
+        let locator = Locator::new([knock.locator; 32]).on(knock.carrier, &SERVER);
+        let key = ClientKey::new([knock.key; 32]).on(knock.carrier, &SERVER);
+        let token = Token::seal(&header, [5; 16], &locator, &key, knock.sealed_with);
+        let letters = token.letters();
+        let from = knock.from.parse().expect("an address");
+        let claim =
+            Claim { carrier: knock.carrier, letters: &letters, binding: knock.shown_with, from };
+        let mut spent = 0;
+        let verdict = judge(&clients(), &claim, NOW, WINDOW, |_, _| {
+            spent += 1;
+            spend
+        });
+        let word = match verdict {
+            Verdict::Stranger => "stranger".to_owned(),
+            Verdict::Refused { reason, .. } => reason.name().to_owned(),
+            Verdict::Admitted(admitted) => {
+                let ack = admitted.acknowledgement(Status::Ok).expect("asked for");
+                let key = ClientKey::new([knock.key; 32]).ack(&SERVER);
+                assert_eq!(Status::open(&ack, &key, &[5; 16]), Some(Status::Ok));
+                format!("{} {}", admitted.client.name, admitted.service)
+            }
+        };
+        (word, spent)
+    }
+
+    #[test]
+    fn verdicts() {
+        let admitted = "alice ssh";
+        for (what, knock, expected, spent) in [
+            ("right", RIGHT, admitted, 1),
+            ("the older locator", Knock { locator: 20, ..RIGHT }, admitted, 1),
+            ("another locator", Knock { locator: 3, ..RIGHT }, "stranger", 0),
+            ("another key", Knock { key: 8, ..RIGHT }, "stranger", 0),
+            ("a kid nobody has", Knock { kid: 99, ..RIGHT }, "stranger", 0),
+            ("too old", Knock { time: NOW - 61, ..RIGHT }, "clock", 0),
+            ("too new", Knock { time: NOW + 61, ..RIGHT }, "clock", 0),
+            ("another service", Knock { service: 2, ..RIGHT }, "service", 1),
+            ("expired", Knock { kid: 8, key: 8, ..RIGHT }, "expired", 1),
+            ("wrong place", Knock { kid: 9, key: 9, ..RIGHT }, "address", 1),
+            ("right place", Knock { kid: 9, key: 9, from: "10.1.1.1", ..RIGHT }, "home ssh", 1),
+        ] {
+            assert_eq!(outcome(&knock, Spend::Fresh), (expected.to_owned(), spent), "{what}");
+        }
+    }
+
+    #[test]
+    fn a_spent_token_is_refused() {
+        assert_eq!(outcome(&RIGHT, Spend::Replayed).0, "replayed");
+        assert_eq!(outcome(&RIGHT, Spend::Full).0, "flood");
+    }
+
+    #[test]
+    fn tls_needs_its_session_and_no_clock() {
+        let tls =
+            Knock { carrier: Carrier::Tls, sealed_with: &[1; 32], shown_with: &[1; 32], ..RIGHT };
+        let late = Knock { time: NOW - 3600, ..tls };
+        assert_eq!(outcome(&late, Spend::Replayed), ("alice ssh".to_owned(), 0));
+        let relayed = Knock { shown_with: &[2; 32], ..late };
+        assert_eq!(outcome(&relayed, Spend::Fresh).0, "stranger");
+    }
+
+    #[test]
+    fn a_token_without_an_ack_flag_gets_none() {
+        let clients = clients();
+        let client = Kid::new(7).and_then(|kid| clients.find(kid)).cloned().expect("there");
+        let admitted = Admitted {
+            client,
+            carrier: Carrier::Plain,
+            service: "ssh".to_owned(),
+            wants_ack: false,
+            nonce: [0; 16],
+        };
+        assert_eq!(admitted.acknowledgement(Status::Ok), None);
+    }
+}

@@ -1,0 +1,101 @@
+//! Admission: who knocked right, and for what. Never decides where a visitor goes, and never lets
+//! bytes it did not verify change anything.
+
+pub mod clients;
+pub mod first_use;
+mod judge;
+pub mod store;
+
+use std::net::IpAddr;
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use postern_shared::knock::{Carrier, Replay};
+use postern_shared::sniff::LETTERS;
+use tokio::sync::watch;
+
+pub use clients::{Client, Clients};
+pub use first_use::FirstUses;
+pub use judge::{Admitted, Refusal, Verdict};
+
+use crate::complaint::Complaint;
+use crate::sys;
+
+/// Spent tokens remembered in one generation, in all: 20 MB at the most, and more knocks in three
+/// windows than any one server admits.
+const REPLAY_TOTAL: usize = 262_144;
+
+/// Of these, what one key may use up.
+const REPLAY_PER_KID: usize = 16_384;
+
+/// The clients in force and the tokens they spent.
+#[derive(Debug)]
+pub struct Gate {
+    clients: watch::Sender<Arc<Clients>>,
+    replay: Mutex<Replay>,
+    first_uses: FirstUses,
+    path: PathBuf,
+}
+
+impl Gate {
+    /// Reads the clients file, or makes one with a new server id and locator.
+    pub fn open(path: &Path, window: Duration) -> Result<Gate, Complaint> {
+        let clients = store::open(path)?;
+        let replay = Replay::new(window, REPLAY_PER_KID, REPLAY_TOTAL, sys::boot_time());
+        Ok(Gate {
+            clients: watch::Sender::new(Arc::new(clients)),
+            replay: Mutex::new(replay),
+            first_uses: FirstUses::beside(path),
+            path: path.to_owned(),
+        })
+    }
+
+    /// Judges 96 letters that came on `carrier` from `from`. `binding` is what ties a token to its TLS
+    /// session, and empty on plain.
+    pub fn judge(
+        &self,
+        carrier: Carrier,
+        letters: &[u8; LETTERS],
+        binding: &[u8],
+        from: IpAddr,
+        window: Duration,
+    ) -> Verdict {
+        let clients = self.clients.borrow().clone();
+        let claim = judge::Claim { carrier, letters, binding, from };
+        let verdict = judge::judge(&clients, &claim, sys::unix_time(), window, |tag, kid| {
+            let mut replay = self.replay.lock().unwrap_or_else(PoisonError::into_inner);
+            replay.spend(tag, kid, sys::boot_time())
+        });
+        if let Verdict::Admitted(admitted) = &verdict {
+            self.first_uses.note(admitted.client.kid);
+        }
+        verdict
+    }
+
+    /// Reads the clients file again. When it cannot be read the clients in force stay.
+    pub fn reload(&self) -> Result<usize, Complaint> {
+        let clients = Arc::new(store::read(&self.path)?);
+        let count = clients.len();
+        self.clients.send_replace(clients);
+        Ok(count)
+    }
+
+    pub fn clients(&self) -> Arc<Clients> {
+        self.clients.borrow().clone()
+    }
+
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// Completes when the client's key is no longer in the clients file: its tunnels then end.
+    pub async fn revoked(&self, client: &Client) {
+        let mut clients = self.clients.subscribe();
+        let gone = clients.wait_for(|clients| !clients.still_has(client)).await.is_ok();
+        if !gone {
+            // The gate lives as long as the process; without it nobody is revoked.
+            std::future::pending().await
+        }
+    }
+}

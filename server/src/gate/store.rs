@@ -1,0 +1,274 @@
+//! The clients file on disk: made once, locked while it is changed, replaced as a whole. Never leaves
+//! a half-written file behind, and keeps the owner and mode that it finds.
+
+use std::fs::{self, File as Handle, OpenOptions};
+use std::io::{self, Write};
+use std::os::unix::fs::{MetadataExt, OpenOptionsExt, PermissionsExt};
+use std::path::{Path, PathBuf};
+
+use postern_shared::hex;
+use postern_shared::invite::Grant;
+use postern_shared::knock::{ClientKey, Kid};
+use rustix::fs::{FlockOperation, flock};
+use tempfile::NamedTempFile;
+use toml::Spanned;
+use zeroize::Zeroizing;
+
+use super::clients::{Clients, Entry, File};
+use crate::complaint::Complaint;
+
+const HEADER: &str = "# Keys of the clients that may knock. Secret. Written by `posternd client`; posternd reads it\n\
+                      # again when it changes. A fleet of servers behind one name shares this file.\n\n";
+
+/// Reads the clients file; makes it, with a new server id and locator, if there is none.
+pub fn open(path: &Path) -> Result<Clients, Complaint> {
+    let _lock = Lock::take(path)?;
+    if !path.exists() {
+        let file = File {
+            server_id: hex::encode(&random::<16>()).to_string(),
+            locators: vec![hex::encode(&random::<32>()).to_string()],
+            client: Vec::new(),
+        };
+        write(path, &file)?;
+    }
+    read(path)
+}
+
+/// Reads the clients file.
+pub fn read(path: &Path) -> Result<Clients, Complaint> {
+    Clients::parse(path, &text(path)?)
+}
+
+/// What is needed to add a client; the rest is drawn at random or counted.
+#[derive(Debug)]
+pub struct NewClient {
+    pub name: String,
+    pub services: Vec<String>,
+    pub from: Vec<String>,
+    pub until: Option<String>,
+}
+
+/// The key that an added client was given.
+#[derive(Debug)]
+pub struct Added {
+    pub kid: Kid,
+    pub key: ClientKey,
+    pub services: Vec<Grant>,
+    pub clients: Clients,
+}
+
+/// Adds a client with a key of its own.
+pub fn add(path: &Path, new: NewClient) -> Result<Added, Complaint> {
+    let _lock = Lock::take(path)?;
+    let mut file = parse(path)?;
+    if file.client.iter().any(|entry| entry.get_ref().name == new.name) {
+        let what = format!(
+            "there is a client named {:?} already; revoke it or choose another name",
+            new.name
+        );
+        return Err(Complaint::file(path, what));
+    }
+    let taken = |kid: u32| file.client.iter().any(|entry| entry.get_ref().kid == kid);
+    let kid = std::iter::repeat_with(|| u32::from_be_bytes(random()))
+        .filter(|kid| !taken(*kid))
+        .find_map(Kid::new)
+        .expect("an endless source of numbers");
+    let key = ClientKey::new(random());
+    let services: Vec<Grant> =
+        (1..).zip(new.services).map(|(number, service)| Grant { service, number }).collect();
+    let entry = Entry {
+        name: new.name,
+        kid: kid.value(),
+        key: hex::encode(key.expose()).to_string(),
+        services: services.iter().map(|grant| (grant.service.clone(), grant.number)).collect(),
+        from: new.from,
+        until: new.until,
+    };
+    file.client.push(Spanned::new(0..0, entry));
+    write(path, &file)?;
+    Ok(Added { kid, key, services, clients: read(path)? })
+}
+
+/// Removes a client; answers the kid that its key had.
+pub fn revoke(path: &Path, name: &str) -> Result<Kid, Complaint> {
+    let _lock = Lock::take(path)?;
+    let mut file = parse(path)?;
+    let Some(at) = file.client.iter().position(|entry| entry.get_ref().name == name) else {
+        let what = format!("no client is named {name:?}; `posternd client list` shows them");
+        return Err(Complaint::file(path, what));
+    };
+    let entry = file.client.remove(at).into_inner();
+    write(path, &file)?;
+    Kid::new(entry.kid).ok_or_else(|| Complaint::file(path, "kid must not be 0"))
+}
+
+/// What tells whether a file was replaced or changed since one looked.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Stamp {
+    inode: u64,
+    modified: (i64, i64),
+    size: u64,
+}
+
+impl Stamp {
+    pub fn of(path: &Path) -> Option<Stamp> {
+        let meta = fs::metadata(path).ok()?;
+        Some(Stamp {
+            inode: meta.ino(),
+            modified: (meta.mtime(), meta.mtime_nsec()),
+            size: meta.size(),
+        })
+    }
+}
+
+fn text(path: &Path) -> Result<Zeroizing<String>, Complaint> {
+    let meta = fs::metadata(path).map_err(|error| unreadable(path, &error))?;
+    if meta.mode() & 0o077 != 0 {
+        let what = format!("others can read these keys; run: chmod 600 {}", path.display());
+        return Err(Complaint::file(path, what));
+    }
+    fs::read_to_string(path).map(Zeroizing::new).map_err(|error| unreadable(path, &error))
+}
+
+fn unreadable(path: &Path, error: &io::Error) -> Complaint {
+    Complaint::file(path, format!("cannot be read: {error}"))
+}
+
+fn parse(path: &Path) -> Result<File, Complaint> {
+    let text = text(path)?;
+    // Whatever the full reading refuses must not be rewritten as if it were sound.
+    Clients::parse(path, &text)?;
+    toml::from_str(&text).map_err(|error| Complaint::toml(path, &text, &error))
+}
+
+fn write(path: &Path, file: &File) -> Result<(), Complaint> {
+    let body = toml::to_string(file).map_err(|error| Complaint::file(path, error.to_string()))?;
+    let body = Zeroizing::new(body);
+    let text = Zeroizing::new([HEADER, &body].concat());
+    replace(path, &text)
+        .map_err(|error| Complaint::file(path, format!("cannot be written: {error}")))
+}
+
+/// Puts a new file in the place of `path`: readers see the old one or the new one, also after a crash.
+pub(super) fn replace(path: &Path, text: &str) -> io::Result<()> {
+    let directory = directory(path);
+    let mut fresh = NamedTempFile::new_in(&directory)?;
+    fresh.write_all(text.as_bytes())?;
+    if let Ok(old) = fs::metadata(path) {
+        fresh.as_file().set_permissions(fs::Permissions::from_mode(old.mode() & 0o7777))?;
+    }
+    give_to_owner(fresh.as_file(), path)?;
+    fresh.as_file().sync_all()?;
+    fresh.persist(path)?;
+    Handle::open(&directory)?.sync_all()
+}
+
+/// What root writes belongs to whom the old file, or else the directory, belongs to: an administrator's
+/// `client add` must not lock the daemon's user out. Anybody else owns what he writes already.
+fn give_to_owner(file: &Handle, path: &Path) -> io::Result<()> {
+    if !rustix::process::geteuid().is_root() {
+        return Ok(());
+    }
+    let owner = fs::metadata(path).or_else(|_| fs::metadata(directory(path)))?;
+    std::os::unix::fs::fchown(file, Some(owner.uid()), Some(owner.gid()))
+}
+
+fn directory(path: &Path) -> PathBuf {
+    match path.parent() {
+        Some(parent) if !parent.as_os_str().is_empty() => parent.to_owned(),
+        Some(_) | None => PathBuf::from("."),
+    }
+}
+
+/// Held while the clients file is read to be changed. On a file of its own, since the clients file
+/// itself is replaced.
+struct Lock(#[expect(dead_code, reason = "closing it is what releases the lock")] Handle);
+
+impl Lock {
+    fn take(path: &Path) -> Result<Lock, Complaint> {
+        let lock = path.with_extension("toml.lock");
+        let take = || -> io::Result<Handle> {
+            let handle = OpenOptions::new().create(true).append(true).mode(0o600).open(&lock)?;
+            give_to_owner(&handle, &lock)?;
+            flock(&handle, FlockOperation::LockExclusive)?;
+            Ok(handle)
+        };
+        take()
+            .map(Lock)
+            .map_err(|error| Complaint::file(&lock, format!("cannot be locked: {error}")))
+    }
+}
+
+fn random<const N: usize>() -> [u8; N] {
+    let mut bytes = [0; N];
+    aws_lc_rs::rand::fill(&mut bytes).expect("the system's random source answers");
+    bytes
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn new(name: &str) -> NewClient {
+        NewClient {
+            name: name.to_owned(),
+            services: vec!["ssh".to_owned()],
+            from: Vec::new(),
+            until: None,
+        }
+    }
+
+    #[test]
+    fn clients_come_and_go() {
+        let dir = tempfile::tempdir().expect("a directory");
+        let path = dir.path().join("clients.toml");
+        let server = open(&path).expect("made").server;
+        let alice = add(&path, new("alice")).expect("added");
+        add(&path, new("bob")).expect("added");
+        let taken = add(&path, new("bob")).expect_err("the name is taken").to_string();
+        assert!(taken.contains("already"), "{taken}");
+
+        let clients = open(&path).expect("read");
+        assert_eq!((clients.server, clients.len()), (server, 2));
+        assert_eq!(revoke(&path, "alice"), Ok(alice.kid));
+        assert!(revoke(&path, "alice").is_err());
+        let clients = read(&path).expect("read");
+        assert_eq!(clients.iter().map(|client| client.name.as_str()).collect::<Vec<_>>(), ["bob"]);
+    }
+
+    #[test]
+    fn keys_are_kept_from_others() {
+        let dir = tempfile::tempdir().expect("a directory");
+        let path = dir.path().join("clients.toml");
+        open(&path).expect("made");
+        assert_eq!(fs::metadata(&path).expect("there").mode() & 0o777, 0o600);
+        fs::set_permissions(&path, fs::Permissions::from_mode(0o640)).expect("changed");
+        let refused = read(&path).expect_err("too wide").to_string();
+        assert!(refused.contains("chmod 600"), "{refused}");
+    }
+
+    #[test]
+    fn two_writers_at_once_lose_nothing() {
+        let dir = tempfile::tempdir().expect("a directory");
+        let path = dir.path().join("clients.toml");
+        open(&path).expect("made");
+        std::thread::scope(|scope| {
+            for writer in 0..8 {
+                let path = &path;
+                scope.spawn(move || add(path, new(&format!("client-{writer}"))).expect("added"));
+            }
+        });
+        assert_eq!(read(&path).expect("read").len(), 8);
+    }
+
+    #[test]
+    fn a_changed_file_is_noticed() {
+        let dir = tempfile::tempdir().expect("a directory");
+        let path = dir.path().join("clients.toml");
+        open(&path).expect("made");
+        let before = Stamp::of(&path);
+        assert_eq!(Stamp::of(&path), before);
+        add(&path, new("alice")).expect("added");
+        assert_ne!(Stamp::of(&path), before);
+    }
+}

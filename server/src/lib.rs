@@ -1,0 +1,29 @@
+//! posternd shares a port with a website and leads whoever knocks right to a private service.
+//!
+//! A connection's way is `conn`: look (`decide`, `front`), judge (`gate`), route (`route`), connect
+//! (`service`), relay (`relay`), one outcome (`ops`).
+
+pub mod boot;
+pub mod certificate;
+pub mod cli;
+pub mod commands;
+pub mod complaint;
+pub mod config;
+pub mod conn;
+pub mod decide;
+pub mod demo;
+pub mod early;
+pub mod front;
+pub mod gate;
+pub mod house;
+pub mod listen;
+pub mod ops;
+pub mod places;
+pub mod policy;
+mod reading;
+pub mod relay;
+pub mod route;
+pub mod service;
+pub mod stream;
+mod sys;
+pub mod tls;

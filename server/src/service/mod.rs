@@ -1,0 +1,146 @@
+//! Where a connection can go, and how it gets there. Says which services exist and connects to them;
+//! never decides who may.
+
+mod connect;
+mod exec;
+
+use std::fmt;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+use postern_shared::proxy;
+
+pub use connect::{Dialing, Failure, connect};
+
+use crate::tls::Outward;
+
+/// One `[service.NAME]`.
+#[derive(Debug)]
+pub struct Service {
+    pub name: String,
+    pub target: Target,
+    /// Reachable only by a knock, or by a route that names it.
+    pub knock: bool,
+    /// The PROXY protocol header that it is sent first.
+    pub proxy: Option<proxy::Version>,
+    /// How long connecting may take, names resolved and TLS handshake included.
+    pub connect: Duration,
+}
+
+/// What stands behind `to = "…"`.
+#[derive(Debug)]
+pub enum Target {
+    Tcp(Endpoint),
+    Unix(PathBuf),
+    /// TLS from posternd to the service.
+    Tls(Endpoint, Arc<Outward>),
+    /// A child process per connection, on one end of a socket pair.
+    Exec(Vec<String>),
+}
+
+impl Target {
+    /// Whether connecting has no effect but a connection, so that it may be done before the decision.
+    pub fn can_be_dialled_early(&self) -> bool {
+        match self {
+            Target::Tcp(_) | Target::Unix(_) | Target::Tls(..) => true,
+            Target::Exec(_) => false,
+        }
+    }
+}
+
+/// A host and a port, resolved anew for each connection.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Endpoint {
+    pub host: String,
+    pub port: u16,
+}
+
+impl Endpoint {
+    /// `host:port` or `[v6]:port`; `default` stands in for a missing port.
+    pub fn parse(text: &str, default: Option<u16>) -> Option<Endpoint> {
+        let (host, port) = match text.strip_prefix('[') {
+            Some(rest) => {
+                let (host, rest) = rest.split_once(']')?;
+                host.parse::<std::net::Ipv6Addr>().ok()?;
+                match rest.strip_prefix(':') {
+                    Some(port) => (host, Some(port)),
+                    None if rest.is_empty() => (host, None),
+                    None => return None,
+                }
+            }
+            None => match text.split_once(':') {
+                Some((host, port)) => (host, Some(port)),
+                None => (text, None),
+            },
+        };
+        let port = match port {
+            Some(port) => port.parse().ok().filter(|port| *port != 0)?,
+            None => default?,
+        };
+        let visible = |byte: u8| byte.is_ascii_alphanumeric() || b".-_:".contains(&byte);
+        let sound = !host.is_empty() && host.len() <= 253 && !host.starts_with('-');
+        (sound && host.bytes().all(visible)).then(|| Endpoint { host: host.to_owned(), port })
+    }
+}
+
+impl fmt::Display for Endpoint {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if self.host.contains(':') {
+            write!(f, "[{}]:{}", self.host, self.port)
+        } else {
+            write!(f, "{}:{}", self.host, self.port)
+        }
+    }
+}
+
+/// Splits a command at spaces; double quotes keep spaces together. No shell is involved.
+pub fn words(command: &str) -> Option<Vec<String>> {
+    let mut words = Vec::new();
+    let mut word: Option<String> = None;
+    let mut quoted = false;
+    for letter in command.chars() {
+        match letter {
+            '"' => {
+                quoted = !quoted;
+                word.get_or_insert_default();
+            }
+            ' ' | '\t' if !quoted => words.extend(word.take()),
+            other => word.get_or_insert_default().push(other),
+        }
+    }
+    words.extend(word);
+    (!quoted && !words.is_empty()).then_some(words)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn endpoints() {
+        for (text, host, port) in [
+            ("127.0.0.1:22", "127.0.0.1", 22),
+            ("[::1]:443", "::1", 443),
+            ("[::1]", "::1", 9),
+            ("bob.example.org", "bob.example.org", 9),
+        ] {
+            let endpoint = Endpoint { host: host.to_owned(), port };
+            assert_eq!(Endpoint::parse(text, Some(9)), Some(endpoint), "{text}");
+        }
+        for bad in ["", ":22", "a:0", "a:65536", "a:b", "::1", "[x]:1", "[::1]22", "-o:1", "a b:1"]
+        {
+            assert_eq!(Endpoint::parse(bad, Some(9)), None, "{bad}");
+        }
+        assert_eq!(Endpoint::parse("a", None), None);
+    }
+
+    #[test]
+    fn commands_split_at_spaces_outside_quotes() {
+        let split = |text| words(text).unwrap_or_default().join("|");
+        assert_eq!(split("/usr/sbin/sshd  -i"), "/usr/sbin/sshd|-i");
+        assert_eq!(split(r#"a "b c" d"e f" """#), "a|b c|de f|");
+        assert_eq!(words(r#"a "b"#), None);
+        assert_eq!(words("  "), None);
+    }
+}

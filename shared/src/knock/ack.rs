@@ -1,0 +1,54 @@
+//! The acknowledgement: the server's first 16 bytes, by which a client knows that it was admitted
+//! and what became of its service. Only the holder of the client's key can make or read one.
+
+use super::key::CarrierKey;
+
+/// What the server says to the one it admits.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Status {
+    /// The service answers; its bytes follow.
+    Ok,
+    /// Admitted, but the service could not be reached.
+    UpstreamDown,
+    /// Admitted, but the server has no place left for another tunnel.
+    Busy,
+}
+
+impl Status {
+    const ALL: [Status; 3] = [Status::Ok, Status::UpstreamDown, Status::Busy];
+
+    fn code(self) -> u8 {
+        match self {
+            Status::Ok => 0,
+            Status::UpstreamDown => 1,
+            Status::Busy => 2,
+        }
+    }
+
+    /// The acknowledgement of the token with this nonce.
+    pub fn seal(self, ack: &CarrierKey, nonce: &[u8; 16]) -> [u8; 16] {
+        ack.mac(&[&[self.code()], nonce])
+    }
+
+    /// The status that `bytes` acknowledge; `None` if they are not an acknowledgement at all.
+    pub fn open(bytes: &[u8; 16], ack: &CarrierKey, nonce: &[u8; 16]) -> Option<Status> {
+        Status::ALL.into_iter().find(|status| ack.mac_eq(&[&[status.code()], nonce], bytes).into())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::knock::key::{ClientKey, ServerId};
+
+    #[test]
+    fn each_status_is_told_apart_and_bound_to_its_knock() {
+        let key = ClientKey::new([4; 32]).ack(&ServerId([5; 16]));
+        for status in Status::ALL {
+            let sealed = status.seal(&key, &[6; 16]);
+            assert_eq!(Status::open(&sealed, &key, &[6; 16]), Some(status));
+            assert_eq!(Status::open(&sealed, &key, &[7; 16]), None);
+        }
+        assert_eq!(Status::open(b"HTTP/1.1 400 Bad", &key, &[6; 16]), None);
+    }
+}

@@ -1,0 +1,145 @@
+//! Child processes with an end: daemons that die with the test that started them, and commands that
+//! may not run for ever. Signals go to a process of ours by its own id only.
+
+use std::fs::{self, File};
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, ExitStatus, Output, Stdio};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use rustix::process::{Pid, Signal, kill_process};
+
+/// Generous: the machine may be small and busy. Nothing waits that long unless it fails.
+pub const DEADLINE: Duration = Duration::from_secs(60);
+
+/// A running program whose output is kept, and shown if the test fails.
+#[derive(Debug)]
+pub struct Process {
+    name: &'static str,
+    child: Child,
+    log: PathBuf,
+}
+
+impl Process {
+    /// Starts the command with its output in the file `log`.
+    pub fn spawn(name: &'static str, command: &mut Command, log: PathBuf) -> Process {
+        let out = File::create(&log).expect("create a log file");
+        let err = out.try_clone().expect("duplicate the log file");
+        let child = command
+            .stdin(Stdio::null())
+            .stdout(out)
+            .stderr(err)
+            .spawn()
+            .unwrap_or_else(|error| panic!("cannot start {name}: {error}; see tests/run"));
+        Process { name, child, log }
+    }
+
+    pub fn pid(&self) -> u32 {
+        self.child.id()
+    }
+
+    pub fn signal(&self, signal: Signal) {
+        send(self.pid(), signal);
+    }
+
+    /// What it printed so far.
+    pub fn log(&self) -> String {
+        String::from_utf8_lossy(&fs::read(&self.log).unwrap_or_default()).into_owned()
+    }
+
+    pub fn exited(&mut self) -> Option<ExitStatus> {
+        self.child.try_wait().expect("wait for a child")
+    }
+
+    /// Waits until it ends by itself.
+    pub fn wait(&mut self) -> ExitStatus {
+        let name = self.name;
+        until(&format!("{name} to exit"), || self.exited())
+    }
+
+    /// Waits for a file that it writes when it is ready; `false` if it ended before.
+    pub fn wrote(&mut self, file: &Path) -> bool {
+        let name = self.name;
+        until(&format!("{name} to be ready"), || match self.exited() {
+            Some(_) => Some(false),
+            None => file.exists().then_some(true),
+        })
+    }
+}
+
+impl Drop for Process {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+        if thread::panicking() {
+            eprintln!("---- log of {} ----\n{}", self.name, self.log());
+        }
+    }
+}
+
+/// Sends a signal to a process that this test started.
+pub fn send(pid: u32, signal: Signal) {
+    let pid = i32::try_from(pid).ok().and_then(Pid::from_raw).expect("a process id");
+    kill_process(pid, signal).expect("signal a child");
+}
+
+/// Whether a process of this id exists.
+pub fn exists(pid: u32) -> bool {
+    Path::new(&format!("/proc/{pid}")).exists()
+}
+
+/// The processes that this one started.
+pub fn children(pid: u32) -> Vec<u32> {
+    let list = fs::read_to_string(format!("/proc/{pid}/task/{pid}/children")).unwrap_or_default();
+    list.split_whitespace().filter_map(|pid| pid.parse().ok()).collect()
+}
+
+/// Polls until there is an answer.
+pub fn until<T>(what: &str, mut poll: impl FnMut() -> Option<T>) -> T {
+    let start = Instant::now();
+    loop {
+        if let Some(answer) = poll() {
+            return answer;
+        }
+        assert!(start.elapsed() < DEADLINE, "waited {DEADLINE:?} in vain for {what}");
+        thread::sleep(Duration::from_millis(20));
+    }
+}
+
+/// A command that is ended, with all that it started, when it takes too long.
+pub fn bounded(program: impl AsRef<Path>) -> Command {
+    let mut command = Command::new("timeout");
+    command.args(["--kill-after=5", "180"]).arg(program.as_ref()).stdin(Stdio::null());
+    command
+}
+
+/// Runs the command to its end.
+pub fn finish(command: &mut Command) -> Output {
+    let output = command.output().unwrap_or_else(|error| panic!("{command:?}: {error}"));
+    assert_ne!(output.status.code(), Some(124), "{command:?} hangs\n{}", text(&output.stderr));
+    output
+}
+
+/// Runs the command, which must succeed, and returns what it printed.
+pub fn success(command: &mut Command) -> String {
+    let output = finish(command);
+    assert!(
+        output.status.success(),
+        "{command:?}: {}\n{}{}",
+        output.status,
+        text(&output.stdout),
+        text(&output.stderr)
+    );
+    text(&output.stdout)
+}
+
+/// Runs the command, which must fail with this exit code, and returns its error message.
+pub fn failure(command: &mut Command, code: i32) -> String {
+    let output = finish(command);
+    assert_eq!(output.status.code(), Some(code), "{command:?}\n{}", text(&output.stderr));
+    text(&output.stderr)
+}
+
+pub fn text(bytes: &[u8]) -> String {
+    String::from_utf8_lossy(bytes).into_owned()
+}

@@ -1,0 +1,160 @@
+//! Knocks that are not good: whoever shows one sees the website, to the last byte.
+
+use std::{fs, thread};
+
+use postern_shared::knock::Carrier;
+use postern_tests::net::{Then, connect};
+use postern_tests::process::text;
+use postern_tests::{
+    Client, Knocker, Seen, TlsClient, World, each_carrier, exchange, failure, success, until,
+};
+
+each_carrier!(
+    a_wrong_key,
+    a_revoked_key,
+    an_expired_key,
+    a_service_that_was_not_granted,
+    a_foreign_address,
+    a_flipped_bit,
+);
+
+/// What an ssh client says, and what neither sshd nor nginx would take from one: both hang up.
+const SSH: &[u8] = b"SSH-2.0-OpenSSH_9.2\r\n\r\nthis is not the start of a key exchange\r\n\r\n";
+
+/// Shows these letters by the carrier; returns what came back, and what the website itself says.
+fn show(world: &World, carrier: Carrier, knock: &dyn Fn(&[u8; 32]) -> Vec<u8>) -> (Seen, Seen) {
+    match carrier {
+        Carrier::Plain => {
+            let bytes = [&knock(&[0; 32]), SSH].concat();
+            let through = exchange(world.server.address(), &bytes, Then::Wait);
+            (through, exchange(world.nginx.https(), &bytes, Then::Wait))
+        }
+        Carrier::Tls => {
+            let stream = connect(world.server.address());
+            let certificate = world.scratch.path("tls.crt");
+            let mut tls = TlsClient::connect(stream, "ssh.example.com", &certificate);
+            let bytes = [&knock(&tls.exporter()), SSH].concat();
+            (tls.exchange(&bytes), exchange(world.nginx.http(), &bytes, Then::Wait))
+        }
+    }
+}
+
+fn is_admitted(world: &World, carrier: Carrier, knocker: &Knocker) -> bool {
+    let (through, direct) = show(world, carrier, &|exporter| knocker.letters(carrier, exporter));
+    if through.bytes.starts_with(b"SSH-2.0-") {
+        return true;
+    }
+    assert_eq!(through, direct, "neither let in nor shown the website");
+    assert!(text(&direct.bytes).contains("400 Bad Request"), "{direct:?}");
+    false
+}
+
+fn a_wrong_key(carrier: Carrier) {
+    let world = World::start();
+    assert!(is_admitted(&world, carrier, &Knocker::new(&world.invite)));
+    let knocker = Knocker::new(&world.invite).with_wrong_key();
+    assert!(!is_admitted(&world, carrier, &knocker));
+
+    let stranger = Client::join(&world.scratch, "stranger", &knocker.invite.to_link());
+    let message = failure(&mut stranger.connect(&["--carrier", carrier.name()]), 7);
+    assert!(message.contains("not admitted"), "{message}");
+    let line = world.server.connection(|line| line["route"] != "knock");
+    assert!(line["refused"].is_null() && line["client"].is_null(), "nobody knows who: {line}");
+}
+
+/// Why a knock that was right is said to be refused in the log.
+fn refusal(world: &World) -> String {
+    let line = world.server.connection(|line| line["refused"].is_string());
+    line["refused"].as_str().map(str::to_owned).expect("a text")
+}
+
+fn a_revoked_key(carrier: Carrier) {
+    let world = World::start();
+    success(&mut world.server.command(&["client", "revoke", "laptop"]));
+    let knocker = Knocker::new(&world.invite);
+    until("the revocation", || (!is_admitted(&world, carrier, &knocker)).then_some(()));
+}
+
+fn an_expired_key(carrier: Carrier) {
+    let world = World::start();
+    let invite =
+        world.server.invite("late", &["--service", "ssh", "--until", "2030-01-01T00:00:00Z"]);
+    assert!(is_admitted(&world, carrier, &Knocker::new(&invite)));
+    let clients = fs::read_to_string(world.server.clients_file()).expect("read clients.toml");
+    assert!(clients.contains("2030-"), "{clients}");
+    fs::write(world.server.clients_file(), clients.replace("2030-", "2020-"))
+        .expect("write clients.toml");
+    until("the expiry", || (!is_admitted(&world, carrier, &Knocker::new(&invite))).then_some(()));
+    assert_eq!(refusal(&world), "expired");
+    assert!(is_admitted(&world, carrier, &Knocker::new(&world.invite)), "others are not affected");
+}
+
+fn a_service_that_was_not_granted(carrier: Carrier) {
+    let world = World::start();
+    let mut knocker = Knocker::new(&world.invite);
+    knocker.header.service += 1;
+    assert!(!is_admitted(&world, carrier, &knocker));
+    assert_eq!(refusal(&world), "service");
+}
+
+fn a_foreign_address(carrier: Carrier) {
+    let world = World::start();
+    let grants = |from| ["--service", "ssh", "--from", from];
+    let here = world.server.invite("here", &grants("127.0.0.0/8"));
+    let elsewhere = world.server.invite("elsewhere", &grants("10.0.0.0/8"));
+    assert!(is_admitted(&world, carrier, &Knocker::new(&here)));
+    assert!(!is_admitted(&world, carrier, &Knocker::new(&elsewhere)));
+    assert_eq!(refusal(&world), "address");
+}
+
+fn a_flipped_bit(carrier: Carrier) {
+    let world = World::start();
+    let knocker = Knocker::new(&world.invite);
+    for at in (0..96).step_by(5) {
+        let bend = |exporter: &[u8; 32]| {
+            let mut letters = knocker.letters(carrier, exporter);
+            letters[at] = b'A' + ((letters[at] - b'A') ^ 1);
+            letters
+        };
+        let (through, direct) = show(&world, carrier, &bend);
+        assert_eq!(through, direct, "letter {at}");
+    }
+}
+
+#[test]
+fn a_token_that_was_seen_before() {
+    let world = World::start();
+    let letters = Knocker::new(&world.invite).plain();
+    let (first, _) = show(&world, Carrier::Plain, &|_| letters.clone());
+    assert!(first.bytes.starts_with(b"SSH-2.0-"), "{first:?}");
+    let (again, direct) = show(&world, Carrier::Plain, &|_| letters.clone());
+    assert_eq!(again, direct);
+    assert_eq!(refusal(&world), "replayed");
+}
+
+#[test]
+fn of_many_who_show_one_token_one_is_let_in() {
+    let world = World::start();
+    let bytes = [&Knocker::new(&world.invite).plain(), SSH].concat();
+    let admitted = thread::scope(|scope| {
+        let show = || exchange(world.server.address(), &bytes, Then::Wait);
+        let shows: Vec<_> = (0..16).map(|_| scope.spawn(show)).collect();
+        let seen = shows.into_iter().map(|show| show.join().expect("a stranger"));
+        seen.filter(|seen| seen.bytes.starts_with(b"SSH-2.0-")).count()
+    });
+    assert_eq!(admitted, 1);
+}
+
+#[test]
+fn a_wrong_clock_shuts_the_plain_carrier_only() {
+    let world = World::start();
+    for seconds in [-3600, 3600] {
+        let knocker = Knocker::new(&world.invite).off_by(seconds);
+        assert!(!is_admitted(&world, Carrier::Plain, &knocker), "{seconds}");
+        assert!(is_admitted(&world, Carrier::Tls, &knocker), "{seconds}");
+    }
+    for seconds in [-30, 30] {
+        let knocker = Knocker::new(&world.invite).off_by(seconds);
+        assert!(is_admitted(&world, Carrier::Plain, &knocker), "{seconds}");
+    }
+}

@@ -1,0 +1,15 @@
+//! End-to-end tests against the real peers. One binary, so that it is linked once and its tests run
+//! side by side.
+
+mod config_errors;
+mod demo;
+mod forwarding;
+mod knocks;
+mod operations;
+mod relay;
+mod routes;
+mod ssh;
+mod strangers;
+mod transfer;
+mod tunnel;
+mod website;

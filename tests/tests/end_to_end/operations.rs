@@ -1,0 +1,193 @@
+//! What an operator does to a running posternd, and what goes wrong when it starts.
+
+use std::fs;
+use std::net::TcpListener;
+use std::os::unix::fs::PermissionsExt;
+use std::path::Path;
+use std::process::Stdio;
+
+use postern_shared::knock::Carrier;
+use postern_tests::net::{Then, local};
+use postern_tests::posternd::{config, posternd};
+use postern_tests::process::text;
+use postern_tests::scratch::MIB;
+use postern_tests::tls::hello;
+use postern_tests::{
+    Client, Posternd, Scratch, TcpService, World, bounded, exchange, failure, sha256, success,
+    until,
+};
+
+const SHOP: &str = r#"
+[[route]]
+sni = ["shop.example.com"]
+service = "shop"
+"#;
+
+fn shop(service: &TcpService) -> String {
+    format!("[service.shop]\nto = \"tcp://{}\"\n", service.address())
+}
+
+fn answer(server: &Posternd, name: &str) -> Vec<u8> {
+    exchange(server.address(), &hello(Some(name)), Then::Wait).bytes
+}
+
+#[test]
+fn a_reload_under_traffic_disturbs_nobody() {
+    let world = World::with(&shop(&TcpService::named("shop")));
+    let file = world.nginx.publish("big", 60 * MIB);
+    let fetched = world.scratch.path("fetched");
+    let mut curl = bounded("curl");
+    curl.args(["-sS", "--fail", "--limit-rate", "20M", "https://www.example.com/big"]);
+    curl.args(["--connect-to", &format!("::{}", world.server.address()), "--cacert"]);
+    curl.arg(world.nginx.certificate()).arg("-o").arg(&fetched);
+    let mut download = curl.spawn().expect("start curl");
+    let mut command = world.client.ssh(Carrier::Tls, "sleep 2; cat; echo still here");
+    let session = command.stdout(Stdio::piped()).spawn().expect("start ssh");
+    until("the download to begin", || fetched.metadata().ok().filter(|file| file.len() > 0));
+    assert_eq!(world.server.events("connection").len(), 0);
+
+    world.server.configure(&format!("{}{SHOP}", world.config));
+    world.server.hang_up();
+    until("the new route", || (answer(&world.server, "shop.example.com") == b"shop").then_some(()));
+    for carrier in Carrier::ALL {
+        assert_eq!(success(&mut world.client.ssh(carrier, "echo new")), "new\n");
+    }
+    assert!(download.wait().expect("wait for curl").success());
+    assert_eq!(sha256(&fetched), sha256(&file));
+    let session = session.wait_with_output().expect("wait for ssh");
+    assert_eq!(text(&session.stdout), "still here\n");
+}
+
+#[test]
+fn a_bad_file_is_refused_and_the_old_one_stays() {
+    let scratch = Scratch::new();
+    let (web, shop_service) = (TcpService::named("web"), TcpService::named("shop"));
+    let good = config(web.address(), &(shop(&shop_service) + SHOP));
+    let mut server = Posternd::start(&scratch, &good);
+    server.configure(&format!("{good}\n[[route]]\nsni = [\"x\"]\nservice = \"nowhere\"\n"));
+    let message = failure(&mut server.command(&["reload"]), 3);
+    let place = format!("{}:{}", server.file().display(), good.lines().count() + 4);
+    assert!(message.contains(&place) && message.contains("nowhere"), "{message}");
+    server.hang_up();
+    until("the refusal in the log", || server.process.log().contains("nowhere").then_some(()));
+    assert_eq!(answer(&server, "shop.example.com"), b"shop");
+
+    server.configure(&good.replace("shop.example.com", "new.example.com"));
+    success(&mut server.command(&["reload"]));
+    assert_eq!(answer(&server, "new.example.com"), b"shop");
+    assert_eq!(answer(&server, "shop.example.com"), b"web");
+    assert_eq!(server.process.exited(), None);
+}
+
+#[test]
+fn a_new_client_is_noticed_without_a_reload() {
+    let world = World::start();
+    let invite = world.server.add_client("phone", &["--service", "ssh"]);
+    let phone = Client::join(&world.scratch, "phone", &invite);
+    phone.use_ssh(&world.sshd);
+    for carrier in Carrier::ALL {
+        until("the new client to be known", || {
+            let ssh = phone.ssh(carrier, "echo hello").output().expect("run ssh");
+            (text(&ssh.stdout) == "hello\n").then_some(())
+        });
+    }
+    let clients = success(&mut world.server.command(&["client", "list"]));
+    assert!(clients.contains("laptop") && clients.contains("phone"), "{clients}");
+}
+
+#[test]
+fn secrets_are_for_their_owner_only() {
+    let world = World::start();
+    let mode =
+        |path: &Path| fs::metadata(path).expect("look at a file").permissions().mode() & 0o777;
+    assert_eq!(mode(&world.server.clients_file()), 0o600);
+    assert_eq!(mode(&world.scratch.path("tls.key")), 0o600);
+    let mut profiles = vec![world.client.home().to_owned()];
+    let mut checked = 0;
+    while let Some(path) = profiles.pop() {
+        if path.is_dir() {
+            profiles.extend(fs::read_dir(path).expect("list").flatten().map(|entry| entry.path()));
+        } else if fs::read_to_string(&path).is_ok_and(|text| text.contains("locator")) {
+            assert_eq!(mode(&path), 0o600, "{}", path.display());
+            checked += 1;
+        }
+    }
+    assert_eq!(checked, 1, "one profile");
+}
+
+#[test]
+fn sshd_that_is_down_is_a_clear_error() {
+    let mut world = World::start();
+    world.sshd.process.signal(rustix::process::Signal::TERM);
+    world.sshd.process.wait();
+    for carrier in Carrier::ALL {
+        let message = failure(&mut world.client.connect(&["--carrier", carrier.name()]), 4);
+        assert!(message.contains("ssh") && message.lines().count() == 1, "{message}");
+        let ssh = failure(&mut world.client.ssh(carrier, "true"), 255);
+        assert!(ssh.contains(message.trim()), "{ssh}");
+    }
+}
+
+#[test]
+fn nobody_at_the_address_is_a_clear_error() {
+    let world = World::start();
+    let nobody = postern_tests::net::Refusing::bind().address().to_string();
+    let message = failure(&mut world.client.connect(&["--address", &nobody]), 4);
+    assert!(message.contains(&nobody) && message.lines().count() == 1, "{message}");
+}
+
+#[test]
+fn a_port_in_use_is_a_clear_error() {
+    let scratch = Scratch::new();
+    let taken = TcpListener::bind(local(0)).expect("bind");
+    let port = taken.local_addr().expect("an address").port();
+    let config = config(local(9), "").replace(":0\"", &format!(":{port}\""));
+    let file = scratch.write("posternd.toml", config);
+    let message = failure(posternd(&["run", "-c"]).arg(file), 1);
+    assert!(message.contains(&port.to_string()) && message.contains("in use"), "{message}");
+}
+
+#[test]
+fn a_key_file_that_cannot_be_used_is_a_clear_error() {
+    let scratch = Scratch::new();
+    success(posternd(&["cert", "--name", "a.example", "--out"]).arg(scratch.path("")));
+    let tls = "[tls]\ncertificate = \"tls.crt\"\nkey = \"KEY\"\nnames = [\"a.example\"]\nvisitors = \"web\"\n";
+    scratch.write("garbage.key", "this is no key\n");
+    for key in ["missing.key", "garbage.key", "tls.crt", "state"] {
+        let file = scratch.write("posternd.toml", config(local(9), &tls.replace("KEY", key)));
+        scratch.dir("state");
+        for command in ["check", "run"] {
+            let message = failure(posternd(&[command, "-c"]).arg(&file), 3);
+            assert!(message.contains(key) && message.contains("posternd.toml:"), "{message}");
+        }
+    }
+}
+
+#[test]
+fn a_certificate_is_never_overwritten() {
+    let scratch = Scratch::new();
+    let cert = || {
+        let mut cert = posternd(&["cert", "--name", "a.example", "--out"]);
+        cert.arg(scratch.path(""));
+        cert
+    };
+    let pin = success(&mut cert());
+    assert!(pin.contains("sha256/"), "{pin}");
+    let before = sha256(&scratch.path("tls.key"));
+    let message = failure(&mut cert(), 1);
+    assert!(message.contains("tls."), "{message}");
+    assert_eq!(sha256(&scratch.path("tls.key")), before);
+}
+
+#[test]
+fn several_listeners_of_both_families() {
+    let scratch = Scratch::new();
+    let web = TcpService::named("web");
+    let several = config(web.address(), "")
+        .replace("\"127.0.0.1:0\"", "\"127.0.0.1:0\", \"127.0.0.2:0\", \"[::1]:0\"");
+    let server = Posternd::start(&scratch, &several);
+    assert_eq!(server.listeners().len(), 3);
+    for listener in server.listeners() {
+        assert_eq!(exchange(*listener, b"hello\r\n", Then::Wait).bytes, b"web", "{listener}");
+    }
+}

@@ -1,0 +1,190 @@
+//! The tunnel itself, seen from `postern connect`: its end, its failures, and what it leaves behind.
+
+use std::io::{Read, Write};
+use std::net::{Shutdown, TcpStream};
+use std::process::{Child, Command, Stdio};
+use std::thread;
+
+use postern_shared::knock::{Carrier, Status};
+use postern_tests::client::feed;
+use postern_tests::net::{Refusing, connect};
+use postern_tests::process::{children, exists, send, text};
+use postern_tests::scratch::MIB;
+use postern_tests::{Client, Knocker, TcpService, World, each_carrier, failure, success, until};
+use rustix::process::Signal;
+
+each_carrier!(
+    the_answer_after_the_end_of_stdin_arrives,
+    the_end_of_the_service_ends_the_client_at_once,
+    both_directions_at_once,
+    a_service_that_is_down_is_told_apart,
+    a_service_beyond_the_invite_is_refused_by_the_client,
+    a_revoked_key_loses_its_tunnel_and_is_not_admitted,
+    a_killed_client_leaves_nothing_behind,
+    many_tunnels_leak_no_descriptor,
+);
+
+/// A world whose client may also use a service `raw` at this address.
+fn world_with(raw: impl std::fmt::Display) -> (World, Client) {
+    let world = World::with(&format!("[service.raw]\nto = \"tcp://{raw}\"\nknock = true\n"));
+    let invite = world.server.invite("raw", &["--service", "raw"]);
+    let client = Client::join(&world.scratch, "raw", &invite);
+    (world, client)
+}
+
+fn open(client: &Client, carrier: Carrier) -> Child {
+    spawn(&mut client.connect(&["--carrier", carrier.name()]))
+}
+
+fn spawn(command: &mut Command) -> Child {
+    command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
+    command.spawn().expect("start a client")
+}
+
+fn the_answer_after_the_end_of_stdin_arrives(carrier: Carrier) {
+    let (_world, client) = world_with(TcpService::echo_after_eof().address());
+    let sent = b"what is asked last is answered\n".repeat(100_000);
+    let output = feed(&mut client.connect(&["--carrier", carrier.name()]), &sent);
+    assert_eq!((output.status.code(), text(&output.stderr)), (Some(0), String::new()));
+    assert!(output.stdout == sent, "{} of {} bytes came back", output.stdout.len(), sent.len());
+}
+
+/// As when sshd disconnects: ssh still holds the other pipe, and would wait for us.
+fn the_end_of_the_service_ends_the_client_at_once(carrier: Carrier) {
+    let service = TcpService::start(|mut stream| {
+        stream.write_all(b"goodbye").expect("write");
+        stream.shutdown(Shutdown::Write).expect("shut down");
+        let _ = stream.read_to_end(&mut Vec::new());
+    });
+    let (_world, client) = world_with(service.address());
+    let mut child = open(&client, carrier);
+    let stdin = child.stdin.take();
+    let output = child.wait_with_output().expect("wait for a child");
+    drop(stdin);
+    assert_eq!((output.status.code(), text(&output.stdout)), (Some(0), "goodbye".to_owned()));
+}
+
+fn both_directions_at_once(carrier: Carrier) {
+    let service = TcpService::start(|stream: TcpStream| {
+        let mut back = stream.try_clone().expect("duplicate a socket");
+        let _ = std::io::copy(&mut &stream, &mut back);
+    });
+    let (world, client) = world_with(service.address());
+    let file = world.scratch.random_file("file", 50 * MIB);
+    let sent = std::fs::read(file).expect("read a file");
+    let output = feed(&mut client.connect(&["--carrier", carrier.name()]), &sent);
+    assert!(output.status.success(), "{}", text(&output.stderr));
+    assert!(output.stdout == sent, "{} of {} bytes came back", output.stdout.len(), sent.len());
+}
+
+fn a_service_that_is_down_is_told_apart(carrier: Carrier) {
+    let down = Refusing::bind();
+    let (world, client) = world_with(down.address());
+    let message = failure(&mut client.connect(&["--carrier", carrier.name()]), 4);
+    assert!(message.contains("raw") && message.lines().count() == 1, "{message}");
+    let line = world.server.connection(|line| line["client"] == "raw");
+    assert_eq!(line["outcome"], "upstream-down", "{line}");
+}
+
+#[test]
+fn a_server_that_never_answers_is_given_up() {
+    let world = World::start();
+    let silent = TcpService::start(|mut stream| drop(stream.read_to_end(&mut Vec::new())));
+    let address = silent.address().to_string();
+    // On plain there is no telling a stranger's server from one that does not know the key.
+    for (carrier, code) in [(Carrier::Tls, 9), (Carrier::Plain, 7)] {
+        let args = ["--address", &address, "--carrier", carrier.name()];
+        let message = failure(&mut world.client.connect(&args), code);
+        assert!(message.contains(&address), "{message}");
+    }
+}
+
+#[test]
+fn another_server_at_the_address_is_found_out() {
+    let world = World::start();
+    let address = world.nginx.https().to_string();
+    let ask = |carrier| ["--address", &address, "--carrier", carrier];
+    let message = failure(&mut world.client.connect(&ask("tls")), 6);
+    assert!(message.contains("in the middle"), "{message}");
+    let message = failure(&mut world.client.connect(&ask("plain")), 7);
+    assert!(message.contains("not admitted"), "{message}");
+}
+
+fn a_service_beyond_the_invite_is_refused_by_the_client(carrier: Carrier) {
+    let world = World::start();
+    let args = ["--service", "raw", "--carrier", carrier.name()];
+    let message = failure(&mut world.client.connect(&args), 2);
+    assert!(message.contains("raw") && message.contains("ssh"), "{message}");
+}
+
+fn a_revoked_key_loses_its_tunnel_and_is_not_admitted(carrier: Carrier) {
+    let world = World::start();
+    let mut held = spawn(&mut world.client.connect(&["--carrier", carrier.name()]));
+    let stdin = held.stdin.take();
+    let mut banner = [0; 8];
+    let stdout = held.stdout.as_mut().expect("stdout is a pipe");
+    stdout.read_exact(&mut banner).expect("sshd's banner");
+    assert_eq!(&banner, b"SSH-2.0-");
+
+    success(&mut world.server.command(&["client", "revoke", "laptop"]));
+    until("the live tunnel to close", || held.try_wait().expect("wait for a child"));
+    drop(stdin);
+    let line = world.server.connection(|line| line["client"] == "laptop");
+    assert_eq!(line["outcome"], "revoked", "{line}");
+    let message = failure(&mut world.client.connect(&["--carrier", carrier.name()]), 7);
+    assert!(message.contains("not admitted"), "{message}");
+}
+
+fn a_killed_client_leaves_nothing_behind(carrier: Carrier) {
+    let world = World::start();
+    let mut ssh = Command::new("ssh");
+    ssh.arg("-F").arg(world.client.ssh_config()).args([carrier.name(), "echo $$; exec cat"]);
+    let mut ssh = spawn(ssh.env("HOME", world.client.home()).env_remove("XDG_CONFIG_HOME"));
+    let mut shell = String::new();
+    let stdout = ssh.stdout.as_mut().expect("stdout is a pipe");
+    while !shell.ends_with('\n') {
+        let mut byte = [0];
+        stdout.read_exact(&mut byte).expect("the remote shell's process id");
+        shell.push(char::from(byte[0]));
+    }
+    let shell: u32 = shell.trim().parse().expect("a process id");
+    assert!(exists(shell));
+
+    let postern = children(ssh.id());
+    assert_eq!(postern.len(), 1, "the ProxyCommand is ssh's only child");
+    send(postern[0], Signal::KILL);
+    ssh.wait().expect("wait for a child");
+    until("the remote command to end", || (!exists(shell)).then_some(()));
+    world.server.connection(|line| line["client"] == "laptop");
+}
+
+fn many_tunnels_leak_no_descriptor(carrier: Carrier) {
+    let (world, client) = world_with(TcpService::echo_after_eof().address());
+    let use_it = || {
+        let output = feed(&mut client.connect(&["--carrier", carrier.name()]), b"x");
+        assert_eq!(text(&output.stdout), "x");
+    };
+    thread::scope(|scope| (0..4).for_each(|_| drop(scope.spawn(use_it))));
+    let before = world.server.descriptors();
+    for _ in 0..10 {
+        thread::scope(|scope| (0..4).for_each(|_| drop(scope.spawn(use_it))));
+        let mut killed = open(&client, carrier);
+        killed.kill().expect("kill a child");
+        killed.wait().expect("wait for a child");
+    }
+    until("descriptors to be closed", || (world.server.descriptors() <= before).then_some(()));
+}
+
+#[test]
+fn a_knock_made_by_hand_is_acknowledged() {
+    let world = World::start();
+    let mut knocker = Knocker::new(&world.invite);
+    knocker.header.ack = true;
+    let letters = knocker.plain();
+    let mut stream = connect(world.server.address());
+    stream.write_all(&letters).expect("knock");
+    let mut answer = [0; 16 + 8];
+    stream.read_exact(&mut answer).expect("acknowledgement and banner");
+    assert_eq!(knocker.acknowledged(&letters, &answer), Some(Status::Ok));
+    assert_eq!(&answer[16..], b"SSH-2.0-");
+}
