@@ -85,10 +85,9 @@ impl Plan {
             Some(text) => Address::parse(text, profile.port)
                 .map_err(|why| Error::Usage(format!("--address {text:?}: {why}")))?,
         };
-        let carrier = match options.carrier {
-            Some(carrier) => carrier,
-            None => profile.carriers.first().copied().unwrap_or(Carrier::Tls),
-        };
+        let carrier = options.carrier.unwrap_or_else(|| {
+            *profile.carriers.first().expect("a profile has at least one carrier")
+        });
         let ready = match carrier {
             Carrier::Plain => Ready::Plain,
             Carrier::Tls => {

@@ -12,7 +12,7 @@ use crate::answer::Answer;
 use crate::deadline::{CONNECT, Step};
 use crate::names::Host;
 
-/// The list in `connect --help`.
+/// The end of `connect --help`.
 pub const EXIT_CODES: &str = "\
 Exit codes:
   0  the tunnel ended well
@@ -24,7 +24,8 @@ Exit codes:
   7  not admitted
   8  the server broke the protocol
   9  timeout
-  128+n  ended by signal n";
+  128+n  ended by signal n
+The last error is kept in last-error.log under ~/.local/state/postern.";
 
 /// Why a command failed: what, where, and what to do next, in two lines at most.
 #[derive(Debug, thiserror::Error)]
@@ -39,7 +40,10 @@ pub enum Error {
     #[error("cannot resolve {host}: {cause}; check the name, or give an address with --address")]
     Resolve { host: Host, cause: io::Error },
 
-    #[error("cannot connect to {at}: {}; is posternd running there, and may this network reach it?", plain(.cause))]
+    #[error(
+        "cannot connect to {at}: {}; check that posternd runs there and that this network lets you",
+        plain(.cause)
+    )]
     Connect { at: Address, cause: io::Error },
 
     #[error("admitted at {at}, but the service '{service}' is down behind it; tell its operator")]
@@ -55,18 +59,27 @@ pub enum Error {
     Tls { at: Address, cause: String, fix: &'static str },
 
     #[error(
-        "{at} shows the key {shown}, not the pinned one: someone is in the middle, or the server's key was changed\n\
-         nothing was sent; ask the server's operator, and only if the key was changed join with a new invite"
+        "{at} shows the key {shown}, not the pinned one: \
+         someone is in the middle, or the server's key was changed\n\
+         nothing of yours was sent to it; ask the server's operator, and if its key was changed, \
+         join with a new invite"
     )]
     WrongPin { at: Address, shown: Pin },
 
-    #[error("not admitted at {at} ({carrier} carrier): {answer}\n{}", causes(.answer, .carrier, .service))]
+    #[error(
+        "not admitted at {at} ({carrier} carrier): {answer}\n{}",
+        causes(.answer, .carrier, .service)
+    )]
     NotAdmitted { at: Address, carrier: Carrier, service: String, answer: Answer },
 
     #[error("{at} broke the protocol: {cause}")]
     Protocol { at: Address, cause: io::Error },
 
-    #[error("no answer from {at} within {} s ({step}); is this the right address, and may this network reach it?", CONNECT.as_secs())]
+    #[error(
+        "no answer from {at} within {} s ({step}); \
+         check the address, and that this network lets you reach it",
+        CONNECT.as_secs()
+    )]
     Timeout { at: Address, step: Step },
 
     #[error("admitted at {at}, but so late that the connection was given up; try again")]
@@ -139,10 +152,10 @@ fn causes(answer: &Answer, carrier: &Carrier, service: &str) -> String {
     )
 }
 
-/// Without the errno's number, and without the advice to programmers that rustls gives.
+/// Without the errno's number, and without what rustls advises programmers on a missing close_notify.
 pub fn plain(error: &io::Error) -> String {
     if error.kind() == io::ErrorKind::UnexpectedEof {
-        return "cut off without a TLS goodbye".to_owned();
+        return "closed without warning".to_owned();
     }
     let text = error.to_string();
     match text.split_once(" (os error") {

@@ -25,17 +25,15 @@ pub unsafe fn close_inherited(wanted: Option<RawFd>) -> io::Result<Option<OwnedF
     // SAFETY: the caller's promise is the same.
     let wanted = wanted.map(|fd| unsafe { claim(fd) }).transpose()?;
     let kept = wanted.as_ref().map(AsRawFd::as_raw_fd);
-    for fd in inherited() {
-        // SAFETY: only looked at; the list itself was read through a descriptor that is gone now.
-        let open = rustix::io::fcntl_getfd(unsafe { BorrowedFd::borrow_raw(fd) }).is_ok();
-        if open && kept != Some(fd) {
-            // SAFETY: it is open, and by the caller's promise nobody in this process owns it.
-            unsafe { rustix::io::close(fd) };
-        }
+    for fd in inherited().into_iter().filter(|fd| kept != Some(*fd)) {
+        // SAFETY: the caller's promise is the same.
+        drop(unsafe { claim(fd) });
     }
     Ok(wanted)
 }
 
+/// Owns a descriptor from now on, if it is open.
+///
 /// # Safety
 ///
 /// As for [`close_inherited`].
@@ -54,7 +52,7 @@ fn inherited() -> Vec<RawFd> {
     let number = |entry: io::Result<fs::DirEntry>| -> Option<RawFd> {
         entry.ok()?.file_name().to_str()?.parse().ok()
     };
-    // Collected first: the list holds the descriptor that it is read from, closed by then.
+    // The list also names the descriptor that it was read from, which is closed by now.
     fs::read_dir("/dev/fd")
         .map(|list| list.filter_map(number).filter(|fd| *fd >= FIRST_INHERITED).collect())
         .unwrap_or_default()

@@ -5,6 +5,7 @@
 use std::io;
 
 use postern_shared::hello::MAX_HELLO;
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::net::{RecvFlags, recv};
 use tokio::io::{AsyncReadExt, Interest};
 use tokio::net::TcpStream;
@@ -17,10 +18,6 @@ const MOST: usize = MAX_HELLO;
 
 /// Waits for more bytes, at the most. Beyond this somebody plays with segments, and is a visitor.
 const MOST_LOOKS: u32 = 512;
-
-/// Waits that end without a new byte. An urgent byte makes a socket readable while a peek stops ahead
-/// of it; one or two such wake-ups are also seen when bytes and a look cross.
-const MOST_EMPTY_LOOKS: u32 = 3;
 
 /// What a look found.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -38,7 +35,6 @@ pub struct Front {
     source: Source,
     seen: Vec<u8>,
     looks: u32,
-    empty_looks: u32,
 }
 
 #[derive(Debug)]
@@ -51,12 +47,12 @@ enum Source {
 
 impl Front {
     pub fn tcp(socket: TcpStream) -> Front {
-        Front { source: Source::Tcp(socket), seen: Vec::new(), looks: 0, empty_looks: 0 }
+        Front { source: Source::Tcp(socket), seen: Vec::new(), looks: 0 }
     }
 
     /// A stream that cannot be peeked, since it comes out of TLS.
     pub fn inside(stream: Stream) -> Front {
-        Front { source: Source::Inside(stream), seen: Vec::new(), looks: 0, empty_looks: 0 }
+        Front { source: Source::Inside(stream), seen: Vec::new(), looks: 0 }
     }
 
     /// The first bytes that came so far.
@@ -67,27 +63,27 @@ impl Front {
     /// Waits until at least `want` first bytes have come. May be cancelled and called again.
     pub async fn look(&mut self, want: usize) -> io::Result<Glance> {
         let want = want.min(MOST);
-        let Front { source, seen, looks, empty_looks } = self;
+        let Front { source, seen, looks } = self;
         match source {
             Source::Tcp(socket) => {
                 // The kernel wakes us only when all of `want` lies ready, or at the end.
                 sys::set_receive_low_water(&*socket, want)?;
                 while seen.len() < want {
                     let ready = socket.ready(Interest::READABLE).await?;
-                    let before = seen.len();
                     let peeked = socket.try_io(Interest::READABLE, || peek(socket, seen, want));
                     match peeked {
                         Ok(()) => {}
                         Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
                         Err(error) => return Err(error),
                     }
-                    // After a FIN the readiness never clears: it is an answer, not a reason to wait.
-                    if ready.is_read_closed() && seen.len() < want {
+                    *looks += 1;
+                    let short = seen.len() < want;
+                    // After a FIN the readiness never clears, and a peek never gets past an urgent
+                    // byte (tcp(7)): both are answers, not reasons to wait.
+                    if short && (ready.is_read_closed() || has_urgent_byte(socket)) {
                         return Ok(Glance::NoMore);
                     }
-                    *looks += 1;
-                    *empty_looks += u32::from(seen.len() == before);
-                    if *looks >= MOST_LOOKS || *empty_looks >= MOST_EMPTY_LOOKS {
+                    if *looks >= MOST_LOOKS {
                         return Ok(Glance::NoMore);
                     }
                 }
@@ -147,6 +143,12 @@ fn peek(socket: &TcpStream, seen: &mut Vec<u8>, want: usize) -> io::Result<()> {
     };
     seen.truncate(count);
     if count < want { Err(io::ErrorKind::WouldBlock.into()) } else { Ok(()) }
+}
+
+fn has_urgent_byte(socket: &TcpStream) -> bool {
+    let mut wanted = [PollFd::new(socket, PollFlags::PRI)];
+    poll(&mut wanted, Some(&Timespec::default())).is_ok_and(|ready| ready > 0)
+        && wanted.iter().any(|wanted| wanted.revents().contains(PollFlags::PRI))
 }
 
 #[cfg(test)]
@@ -209,10 +211,7 @@ mod tests {
         let (mut client, mut front) = pair().await;
         client.write_all(b"AB").await.expect("sent");
         socket2::SockRef::from(&client).send_out_of_band(b"!").expect("sent");
-        for _ in 0..8 {
-            client.write_all(b"CDEFGHIJKLMNOPCDEFGHIJKLMNOP").await.expect("sent");
-            tokio::time::sleep(std::time::Duration::from_millis(5)).await;
-        }
+        client.write_all(&[b'A'; 96]).await.expect("sent");
         assert_eq!(front.look(96).await.expect("looked"), Glance::NoMore);
     }
 

@@ -45,6 +45,7 @@ impl World {
     }
 }
 
+/// Patient with the undecided: a busy machine may take seconds from a connection to its first bytes.
 fn config(nginx: &Nginx, sshd: &Sshd, more: &str) -> String {
     let services = format!(
         r#"
@@ -60,6 +61,9 @@ certificate = "tls.crt"
 key = "tls.key"
 names = ["ssh.example.com"]
 visitors = "plain-web"
+
+[timeouts]
+decide = "30s"
 
 {more}"#,
         nginx.http(),

@@ -92,6 +92,6 @@ fn explain(at: &Address, error: &io::Error) -> Error {
     Error::Tls {
         at: at.clone(),
         cause: tls.map_or_else(|| plain(error), ToString::to_string),
-        fix: "is TLS spoken at this port?",
+        fix: "check that posternd serves TLS at this port",
     }
 }

@@ -38,7 +38,7 @@ pub struct Profile {
     pub kid: Kid,
     #[serde(with = "text")]
     pub key: KeySource,
-    /// In the order in which to try them.
+    /// At least one; the first is used unless another is asked for.
     #[serde(with = "text::list")]
     pub carriers: Vec<Carrier>,
     #[serde(default, with = "text::option", skip_serializing_if = "Option::is_none")]

@@ -31,7 +31,12 @@ impl Store {
     pub fn load(&self, name: &ProfileName) -> Result<Profile, Error> {
         let file = self.file(name);
         match read(&file)? {
-            Some(text) => Profile::from_toml(&text, &file),
+            Some(text) => {
+                let profile = Profile::from_toml(&text, &file)?;
+                // ssh runs us in any directory.
+                let ca = profile.ca.map(|ca| self.dir.join(ca));
+                Ok(Profile { ca, ..profile })
+            }
             None => Err(Error::Local(format!(
                 "no profile {name} ({} is not there); make it with: postern join {name} < invite",
                 file.display()

@@ -1,18 +1,20 @@
 //! How ssh and signals end it, in every phase.
 
 use std::net::{Ipv4Addr, SocketAddr, TcpListener};
+use std::sync::mpsc;
 use std::thread;
 use std::time::Duration;
 
 use postern_shared::knock::Carrier;
 use rustix::process::Signal;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
-use tokio::sync::mpsc;
 
 use crate::home::{Client, Home, SOON};
 use crate::server;
 
-const AT_ONCE: Duration = Duration::from_secs(1);
+/// Promised is one second; the rest is for a machine that runs other tests. What waits in vain waits
+/// for ten.
+const AT_ONCE: Duration = SOON;
 
 /// Greets, then swallows everything.
 fn quiet_server(carrier: Carrier) -> SocketAddr {
@@ -118,7 +120,7 @@ fn signals_end_it_before_it_is_connected() {
 #[test]
 fn the_last_words_before_a_hangup_arrive() {
     for carrier in Carrier::ALL {
-        let (heard, mut words) = mpsc::unbounded_channel();
+        let (heard, words) = mpsc::channel();
         let address = server::serve(carrier, move |knocked| {
             let heard = heard.clone();
             async move {
@@ -139,6 +141,6 @@ fn the_last_words_before_a_hangup_arrive() {
         client.signal(Signal::HUP);
         client.signal(Signal::CONT);
         client.ends_well_within(AT_ONCE);
-        assert_eq!(words.blocking_recv(), Some((b"disconnect".to_vec(), true)));
+        assert_eq!(words.recv_timeout(SOON), Ok((b"disconnect".to_vec(), true)));
     }
 }

@@ -249,11 +249,11 @@ mod tests {
             (file(&entry("a", 0, "")), "clients.toml:3:1: client \"a\": kid must not be 0"),
             (
                 file(&[entry("a", 1, ""), entry("a", 2, "")].concat()),
-                "clients.toml:8:1: a second client named \"a\"",
+                "clients.toml:9:1: a second client named \"a\"",
             ),
             (
                 file(&[entry("a", 1, ""), entry("b", 1, "")].concat()),
-                "clients.toml:8:1: client \"b\": its kid stands twice in the file",
+                "clients.toml:9:1: client \"b\": its kid stands twice in the file",
             ),
             (
                 file(&entry("a", 1, "from = [\"10.0.0.0/99\"]")),

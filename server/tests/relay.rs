@@ -1,0 +1,202 @@
+//! The relay between real sockets: every byte arrives, ends arrive as ends and resets as resets.
+
+use std::future::pending;
+use std::time::Duration;
+
+use posternd::relay::{End, Ended, relay};
+use posternd::stream::Stream;
+use socket2::SockRef;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::oneshot;
+use tokio::task::JoinHandle;
+use tokio::time::timeout;
+
+const PATIENCE: Duration = Duration::from_secs(60);
+
+/// A client and an upstream with a relay between them.
+struct Between {
+    client: TcpStream,
+    upstream: TcpStream,
+    relay: JoinHandle<Ended>,
+}
+
+async fn pair() -> (TcpStream, TcpStream) {
+    let listener = TcpListener::bind("127.0.0.1:0").await.expect("bound");
+    let address = listener.local_addr().expect("bound");
+    let near = TcpStream::connect(address).await.expect("connected");
+    let (far, _) = listener.accept().await.expect("accepted");
+    (near, far)
+}
+
+async fn between() -> Between {
+    let (client, ours) = pair().await;
+    let (upstream, theirs) = pair().await;
+    let (ours, theirs) = (Stream::from(ours), Stream::from(theirs));
+    let relay = tokio::spawn(relay(ours, theirs, Vec::new(), Vec::new(), pending()));
+    Between { client, upstream, relay }
+}
+
+async fn ended(relay: JoinHandle<Ended>) -> Ended {
+    timeout(PATIENCE, relay).await.expect("it ends").expect("it does not panic")
+}
+
+async fn read_all(socket: &mut TcpStream) -> std::io::Result<Vec<u8>> {
+    let mut all = Vec::new();
+    timeout(PATIENCE, socket.read_to_end(&mut all)).await.expect("it ends")?;
+    Ok(all)
+}
+
+/// Bytes in which every position can be told.
+fn pattern(length: usize) -> Vec<u8> {
+    (0..length).map(|at| (at.wrapping_mul(2_654_435_761) >> 13) as u8).collect()
+}
+
+#[tokio::test]
+async fn the_answer_after_the_end_arrives() {
+    let mut it = between().await;
+    it.client.write_all(b"question").await.expect("sent");
+    it.client.shutdown().await.expect("ended");
+    assert_eq!(read_all(&mut it.upstream).await.expect("read"), b"question");
+    it.upstream.write_all(b"answer").await.expect("sent");
+    it.upstream.shutdown().await.expect("ended");
+    assert_eq!(read_all(&mut it.client).await.expect("read"), b"answer");
+    assert_eq!(ended(it.relay).await, Ended { end: End::Closed, up: 8, down: 6 });
+}
+
+#[tokio::test]
+async fn the_upstream_may_end_first() {
+    let mut it = between().await;
+    it.upstream.write_all(b"banner").await.expect("sent");
+    it.upstream.shutdown().await.expect("ended");
+    assert_eq!(read_all(&mut it.client).await.expect("read"), b"banner");
+    it.client.write_all(b"late").await.expect("sent");
+    it.client.shutdown().await.expect("ended");
+    assert_eq!(read_all(&mut it.upstream).await.expect("read"), b"late");
+    assert_eq!(ended(it.relay).await.end, End::Closed);
+}
+
+#[tokio::test]
+async fn a_reset_arrives_as_one_after_the_data() {
+    for from_client in [true, false] {
+        let it = between().await;
+        let (mut sender, mut receiver) =
+            if from_client { (it.client, it.upstream) } else { (it.upstream, it.client) };
+        let data = pattern(300_000);
+        sender.write_all(&data).await.expect("sent");
+        // Only what was acknowledged is sure to be ahead of the reset.
+        let mut got = vec![0; data.len()];
+        timeout(PATIENCE, receiver.read_exact(&mut got)).await.expect("in time").expect("read");
+        sender.write_all(b"last").await.expect("sent");
+        let mut last = [0; 4];
+        timeout(PATIENCE, receiver.read_exact(&mut last)).await.expect("in time").expect("read");
+        SockRef::from(&sender).set_linger(Some(Duration::ZERO)).expect("set");
+        drop(sender);
+        let end = read_all(&mut receiver).await.expect_err("a reset, not an end");
+        assert_eq!(end.kind(), std::io::ErrorKind::ConnectionReset);
+        assert!(got == data);
+        let expected = if from_client { End::ClientReset } else { End::UpstreamReset };
+        assert_eq!(ended(it.relay).await.end, expected);
+    }
+}
+
+#[tokio::test]
+async fn a_reset_is_seen_on_a_half_closed_connection() {
+    let mut it = between().await;
+    it.client.shutdown().await.expect("ended");
+    assert_eq!(read_all(&mut it.upstream).await.expect("read"), b"");
+    SockRef::from(&it.client).set_linger(Some(Duration::ZERO)).expect("set");
+    drop(it.client);
+    assert_eq!(ended(it.relay).await.end, End::ClientReset);
+}
+
+#[tokio::test]
+async fn a_reset_is_seen_while_the_other_side_is_full() {
+    let it = between().await;
+    let mut client = it.client;
+    let block = pattern(64 * 1024);
+    // Until neither socket nor relay takes any more: the upstream reads nothing.
+    while timeout(Duration::from_millis(300), client.write_all(&block)).await.is_ok() {}
+    SockRef::from(&client).set_linger(Some(Duration::ZERO)).expect("set");
+    drop(client);
+    let mut upstream = it.upstream;
+    let end = read_all(&mut upstream).await.expect_err("a reset, not an end");
+    assert_eq!(end.kind(), std::io::ErrorKind::ConnectionReset);
+    assert_eq!(ended(it.relay).await.end, End::ClientReset);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn both_ways_at_once_and_in_odd_pieces() {
+    let it = between().await;
+    let (up, down) = (pattern(8_000_000), pattern(7_654_321));
+    let (mut client, mut upstream) = (it.client, it.upstream);
+    let talk = |mut socket: TcpStream, data: Vec<u8>, piece: usize| {
+        tokio::spawn(async move {
+            let (mut reading, mut writing) = socket.split();
+            let mut got = Vec::new();
+            let write = async {
+                for piece in data.chunks(piece) {
+                    writing.write_all(piece).await.expect("sent");
+                }
+                writing.shutdown().await.expect("ended");
+            };
+            let read = async {
+                reading.read_to_end(&mut got).await.expect("read");
+            };
+            tokio::join!(write, read);
+            got
+        })
+    };
+    client.set_nodelay(true).expect("set");
+    upstream.set_nodelay(true).expect("set");
+    let a = talk(client, up.clone(), 997);
+    let b = talk(upstream, down.clone(), 65_537);
+    let got_down = timeout(PATIENCE, a).await.expect("in time").expect("no panic");
+    let got_up = timeout(PATIENCE, b).await.expect("in time").expect("no panic");
+    assert!(got_up == up && got_down == down, "every byte, in order");
+    let ended = ended(it.relay).await;
+    assert_eq!((ended.up, ended.down), (up.len() as u64, down.len() as u64));
+}
+
+#[tokio::test]
+async fn what_was_read_before_goes_first() {
+    let (mut client, ours) = pair().await;
+    let (mut upstream, theirs) = pair().await;
+    let (ours, theirs) = (Stream::from(ours), Stream::from(theirs));
+    let (first_up, first_down) = (b"GET".to_vec(), b"ack".to_vec());
+    let relay = tokio::spawn(relay(ours, theirs, first_up, first_down, pending()));
+    client.write_all(b" /").await.expect("sent");
+    client.shutdown().await.expect("ended");
+    upstream.shutdown().await.expect("ended");
+    assert_eq!(read_all(&mut upstream).await.expect("read"), b"GET /");
+    assert_eq!(read_all(&mut client).await.expect("read"), b"ack");
+    assert_eq!(ended(relay).await, Ended { end: End::Closed, up: 5, down: 3 });
+}
+
+#[tokio::test]
+async fn a_cut_ends_both_sides() {
+    let (mut client, ours) = pair().await;
+    let (mut upstream, theirs) = pair().await;
+    let (cut, was_cut) = oneshot::channel::<()>();
+    let until = async { was_cut.await.expect("the sender says when") };
+    let relay = tokio::spawn(relay(ours.into(), theirs.into(), Vec::new(), Vec::new(), until));
+    client.write_all(b"x").await.expect("sent");
+    upstream.read_exact(&mut [0]).await.expect("read");
+    cut.send(()).expect("the relay waits");
+    assert_eq!(ended(relay).await.end, End::Cut);
+    assert_eq!(read_all(&mut client).await.expect("read"), b"");
+    assert_eq!(read_all(&mut upstream).await.expect("read"), b"");
+}
+
+#[tokio::test]
+async fn an_urgent_byte_does_no_harm() {
+    let mut it = between().await;
+    it.client.write_all(b"before").await.expect("sent");
+    SockRef::from(&it.client).send_out_of_band(b"!").expect("sent");
+    it.client.write_all(b"after").await.expect("sent");
+    it.client.shutdown().await.expect("ended");
+    // The urgent byte is not part of the stream (tcp(7)): a website would not read it either.
+    assert_eq!(read_all(&mut it.upstream).await.expect("read"), b"beforeafter");
+    it.upstream.shutdown().await.expect("ended");
+    assert_eq!(ended(it.relay).await.end, End::Closed);
+}
