@@ -45,6 +45,11 @@ impl Sshd {
         local(self.port)
     }
 
+    /// Its configuration, by which it can also be started for one connection.
+    pub fn config(&self) -> PathBuf {
+        self.dir.join("sshd_config")
+    }
+
     /// The private key that it lets in.
     pub fn user_key(&self) -> PathBuf {
         self.dir.join("user_key")

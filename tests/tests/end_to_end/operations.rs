@@ -1,22 +1,23 @@
-//! What an operator does to a running posternd, and what goes wrong when it starts.
+//! What an operator does to a running posternd.
 
 use std::fs;
 use std::io::{Read, Write};
-use std::net::TcpListener;
 use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 use std::process::Stdio;
+use std::thread;
 
 use postern_shared::knock::Carrier;
-use postern_tests::net::{Then, connect, local};
-use postern_tests::posternd::{config, posternd};
+use postern_tests::client::feed;
+use postern_tests::net::connect;
+use postern_tests::posternd::config;
 use postern_tests::process::text;
 use postern_tests::scratch::MIB;
 use postern_tests::tls::hello;
 use postern_tests::{
-    Client, Posternd, Scratch, TcpService, World, bounded, exchange, failure, sha256, success,
-    until,
+    Client, Posternd, Scratch, TcpService, World, bounded, failure, sha256, success, until,
 };
+use rustix::process::Signal;
 
 const SHOP: &str = r#"
 [[route]]
@@ -123,78 +124,44 @@ fn secrets_are_for_their_owner_only() {
 }
 
 #[test]
-fn sshd_that_is_down_is_a_clear_error() {
-    let mut world = World::start();
-    world.sshd.process.signal(rustix::process::Signal::TERM);
-    world.sshd.process.wait();
-    for carrier in Carrier::ALL {
-        let message = failure(&mut world.client.connect(&["--carrier", carrier.name()]), 4);
-        assert!(message.contains("ssh") && message.lines().count() == 1, "{message}");
-        let ssh = failure(&mut world.client.ssh(carrier, "true"), 255);
-        assert!(ssh.contains(message.trim()), "{ssh}");
-    }
-}
-
-#[test]
-fn nobody_at_the_address_is_a_clear_error() {
+fn clients_added_at_once_are_all_kept() {
     let world = World::start();
-    let nobody = postern_tests::net::Refusing::bind().address().to_string();
-    let message = failure(&mut world.client.connect(&["--address", &nobody]), 4);
-    assert!(message.contains(&nobody) && message.lines().count() == 1, "{message}");
-}
-
-#[test]
-fn a_port_in_use_is_a_clear_error() {
-    let scratch = Scratch::new();
-    let taken = TcpListener::bind(local(0)).expect("bind");
-    let port = taken.local_addr().expect("an address").port();
-    let config = config(local(9), "").replace(":0\"", &format!(":{port}\""));
-    let file = scratch.write("posternd.toml", config);
-    let message = failure(posternd(&["run", "-c"]).arg(file), 1);
-    assert!(message.contains(&port.to_string()) && message.contains("in use"), "{message}");
-}
-
-#[test]
-fn a_key_file_that_cannot_be_used_is_a_clear_error() {
-    let scratch = Scratch::new();
-    success(posternd(&["cert", "--name", "a.example", "--out"]).arg(scratch.path("")));
-    let tls = "[tls]\ncertificate = \"tls.crt\"\nkey = \"KEY\"\nnames = [\"a.example\"]\nvisitors = \"web\"\n";
-    scratch.write("garbage.key", "this is no key\n");
-    for key in ["missing.key", "garbage.key", "tls.crt", "state"] {
-        let file = scratch.write("posternd.toml", config(local(9), &tls.replace("KEY", key)));
-        scratch.dir("state");
-        for command in ["check", "run"] {
-            let message = failure(posternd(&[command, "-c"]).arg(&file), 3);
-            assert!(message.contains(key) && message.contains("posternd.toml:"), "{message}");
+    let names: Vec<_> = (0..16).map(|n| format!("client-{n}")).collect();
+    thread::scope(|scope| {
+        for name in &names {
+            scope.spawn(|| world.server.add_client(name, &[]));
         }
+    });
+    let listed = success(&mut world.server.command(&["client", "list"]));
+    for name in &names {
+        assert_eq!(listed.matches(&format!("{name} ")).count(), 1, "{name}: {listed}");
     }
+    failure(&mut world.server.command(&["client", "add", "laptop"]), 1);
 }
 
 #[test]
-fn a_certificate_is_never_overwritten() {
-    let scratch = Scratch::new();
-    let cert = || {
-        let mut cert = posternd(&["cert", "--name", "a.example", "--out"]);
-        cert.arg(scratch.path(""));
-        cert
-    };
-    let pin = success(&mut cert());
-    assert!(pin.contains("sha256/"), "{pin}");
-    let before = sha256(&scratch.path("tls.key"));
-    let message = failure(&mut cert(), 1);
-    assert!(message.contains("tls."), "{message}");
-    assert_eq!(sha256(&scratch.path("tls.key")), before);
+fn a_stop_is_orderly() {
+    let mut world = World::start();
+    let mut ssh = world.client.ssh(Carrier::Tls, "cat").stdin(Stdio::piped()).spawn().expect("ssh");
+    until("the tunnel", || {
+        let status = success(&mut world.server.command(&["status"]));
+        status.contains("laptop to ssh").then_some(())
+    });
+    world.server.process.signal(Signal::TERM);
+    assert_eq!(world.server.process.wait().code(), Some(0));
+    assert_eq!(world.server.connection(|_| true)["outcome"], "stopped");
+    assert_eq!(ssh.wait().expect("wait for ssh").code(), Some(255));
+    let message = failure(&mut world.server.command(&["status"]), 1);
+    assert!(message.contains("running"), "{message}");
 }
 
 #[test]
-fn several_listeners_of_both_families() {
-    let scratch = Scratch::new();
-    let web = TcpService::named("web");
-    let several = config(web.address(), "")
-        .replace("\"127.0.0.1:0\"", "\"127.0.0.1:0\", \"127.0.0.2:0\", \"[::1]:0\"");
-    let server = Posternd::start(&scratch, &several);
-    assert_eq!(server.listeners().len(), 3);
-    for listener in server.listeners() {
-        assert_eq!(exchange(*listener, b"hello\r\n", Then::Wait).bytes, b"web", "{listener}");
-    }
+fn after_a_crash_it_starts_again() {
+    let mut world = World::start();
+    world.server.process.signal(Signal::KILL);
+    world.server.process.wait();
+    let again = Posternd::start(&world.scratch, &world.config);
+    let address = again.address().to_string();
+    let mut client = world.client.connect(&["--address", &address]);
+    assert!(text(&feed(&mut client, b"").stdout).starts_with("SSH-2.0-"));
 }

@@ -1,6 +1,6 @@
 //! The tunnel itself, seen from `postern connect`: its end, its failures, and what it leaves behind.
 
-use std::io::{Read, Write};
+use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{Shutdown, TcpStream};
 use std::process::{Child, Command, Stdio};
 use std::thread;
@@ -14,6 +14,8 @@ use postern_tests::{Client, Knocker, TcpService, World, each_carrier, failure, s
 use rustix::process::Signal;
 
 each_carrier!(
+    sshd_that_is_down_is_a_clear_error,
+    sshd_may_be_started_for_each_connection,
     the_answer_after_the_end_of_stdin_arrives,
     the_end_of_the_service_ends_the_client_at_once,
     both_directions_at_once,
@@ -21,6 +23,7 @@ each_carrier!(
     a_service_beyond_the_invite_is_refused_by_the_client,
     a_revoked_key_loses_its_tunnel_and_is_not_admitted,
     a_killed_client_leaves_nothing_behind,
+    a_killed_ssh_takes_its_proxy_along,
     many_tunnels_leak_no_descriptor,
 );
 
@@ -77,6 +80,29 @@ fn both_directions_at_once(carrier: Carrier) {
     assert!(output.stdout == sent, "{} of {} bytes came back", output.stdout.len(), sent.len());
 }
 
+fn sshd_that_is_down_is_a_clear_error(carrier: Carrier) {
+    let mut world = World::start();
+    world.sshd.process.signal(Signal::TERM);
+    world.sshd.process.wait();
+    let message = failure(&mut world.client.connect(&["--carrier", carrier.name()]), 4);
+    assert!(message.contains("'ssh' is down") && message.lines().count() == 1, "{message}");
+    let ssh = failure(&mut world.client.ssh(carrier, "true"), 255);
+    assert!(ssh.contains(message.trim()), "{ssh}");
+}
+
+fn sshd_may_be_started_for_each_connection(carrier: Carrier) {
+    let world = World::start();
+    let service = format!("tcp://{}", world.sshd.address());
+    let program = format!("exec:/usr/sbin/sshd -i -f {}", world.sshd.config().display());
+    world.server.configure(&world.config.replace(&service, &program));
+    success(&mut world.server.command(&["reload"]));
+    world.sshd.process.signal(Signal::TERM);
+    let sent = "what is asked last is answered\n".repeat(50_000);
+    let output = feed(&mut world.client.ssh(carrier, "cat; echo $?; exit 3"), sent.as_bytes());
+    assert_eq!(output.status.code(), Some(3), "{}", text(&output.stderr));
+    assert!(text(&output.stdout) == sent + "0\n");
+}
+
 fn a_service_that_is_down_is_told_apart(carrier: Carrier) {
     let down = Refusing::bind();
     let (world, client) = world_with(down.address());
@@ -97,6 +123,15 @@ fn a_server_that_never_answers_is_given_up() {
         let message = failure(&mut world.client.connect(&args), code);
         assert!(message.contains(&address), "{message}");
     }
+}
+
+#[test]
+fn nobody_at_the_address_is_a_clear_error() {
+    let world = World::start();
+    let nobody = Refusing::bind();
+    let address = nobody.address().to_string();
+    let message = failure(&mut world.client.connect(&["--address", &address]), 4);
+    assert!(message.contains(&address) && message.lines().count() == 1, "{message}");
 }
 
 #[test]
@@ -135,27 +170,39 @@ fn a_revoked_key_loses_its_tunnel_and_is_not_admitted(carrier: Carrier) {
     assert!(message.contains("not admitted"), "{message}");
 }
 
-fn a_killed_client_leaves_nothing_behind(carrier: Carrier) {
-    let world = World::start();
+/// An ssh session that holds a remote `cat`: ssh, its ProxyCommand, and the remote process.
+fn session(world: &World, carrier: Carrier) -> (Child, u32, u32) {
+    // Not bounded: killing `timeout` would spare what it started.
     let mut ssh = Command::new("ssh");
     ssh.arg("-F").arg(world.client.ssh_config()).args([carrier.name(), "echo $$; exec cat"]);
     let mut ssh = spawn(ssh.env("HOME", world.client.home()).env_remove("XDG_CONFIG_HOME"));
-    let mut shell = String::new();
+    let mut remote = String::new();
     let stdout = ssh.stdout.as_mut().expect("stdout is a pipe");
-    while !shell.ends_with('\n') {
-        let mut byte = [0];
-        stdout.read_exact(&mut byte).expect("the remote shell's process id");
-        shell.push(char::from(byte[0]));
-    }
-    let shell: u32 = shell.trim().parse().expect("a process id");
-    assert!(exists(shell));
+    BufReader::new(stdout).read_line(&mut remote).expect("the remote shell's process id");
+    let remote = remote.trim().parse().expect("a process id");
+    let started = children(ssh.id());
+    assert!(exists(remote) && started.len() == 1, "{started:?} by ssh");
+    (ssh, started[0], remote)
+}
 
-    let postern = children(ssh.id());
-    assert_eq!(postern.len(), 1, "the ProxyCommand is ssh's only child");
-    send(postern[0], Signal::KILL);
+fn a_killed_client_leaves_nothing_behind(carrier: Carrier) {
+    let world = World::start();
+    let (mut ssh, postern, remote) = session(&world, carrier);
+    send(postern, Signal::KILL);
     ssh.wait().expect("wait for a child");
-    until("the remote command to end", || (!exists(shell)).then_some(()));
+    until("the remote command to end", || (!exists(remote)).then_some(()));
     world.server.connection(|line| line["client"] == "laptop");
+}
+
+fn a_killed_ssh_takes_its_proxy_along(carrier: Carrier) {
+    let world = World::start();
+    let (mut ssh, postern, remote) = session(&world, carrier);
+    ssh.kill().expect("kill a child");
+    ssh.wait().expect("wait for a child");
+    for process in [postern, remote] {
+        until("both ends to go", || (!exists(process)).then_some(()));
+    }
+    assert_eq!(world.server.connection(|line| line["client"] == "laptop")["outcome"], "done");
 }
 
 fn many_tunnels_leak_no_descriptor(carrier: Carrier) {

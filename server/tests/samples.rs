@@ -1,0 +1,52 @@
+//! Every configuration that a reader could copy is one that posternd accepts.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use posternd::certificate;
+use posternd::policy::Policy;
+use tempfile::TempDir;
+
+/// A directory with the certificate that the samples name.
+fn scratch() -> TempDir {
+    let dir = tempfile::tempdir().expect("a directory");
+    certificate::make(&["ssh.example.com".to_owned()], dir.path(), false).expect("made");
+    dir
+}
+
+fn top(path: &str) -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("..").join(path)
+}
+
+/// A sample, made to run where there is no certificate store and no authority but our own.
+fn accepted(text: &str) -> Policy {
+    let dir = scratch();
+    fs::copy(dir.path().join("tls.crt"), dir.path().join("ca.crt")).expect("copied");
+    let text = text
+        .replace("to   = \"tls://10.0.0.7:443\"", "ca = \"ca.crt\"\nto = \"tls://10.0.0.7:443\"");
+    Policy::parse(&dir.path().join("posternd.toml"), &text).unwrap_or_else(|e| panic!("{e}"))
+}
+
+#[test]
+fn the_sample_in_contrib_is_accepted_without_a_warning() {
+    let text = fs::read_to_string(top("contrib/posternd.toml")).expect("read");
+    assert_eq!(accepted(&text).warnings, [""; 0]);
+}
+
+#[test]
+fn what_the_readme_shows_is_accepted() {
+    let readme = fs::read_to_string(top("README.md")).expect("read");
+    let samples: Vec<_> = readme
+        .split("```toml\n")
+        .skip(1)
+        .map(|rest| rest.split("```").next().expect("the block's text"))
+        .collect();
+    assert!(!samples.is_empty(), "the README shows a configuration");
+    for sample in samples {
+        let policy = accepted(sample);
+        assert!(
+            policy.warnings.iter().all(|w| w.starts_with("a route opens \"ssh\"")),
+            "{policy:?}"
+        );
+    }
+}

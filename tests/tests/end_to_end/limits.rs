@@ -1,0 +1,92 @@
+//! What strangers cannot do by being many, slow or silent.
+
+use std::io::Write;
+use std::net::{Shutdown, SocketAddr, TcpStream};
+use std::thread;
+use std::time::Duration;
+
+use postern_shared::knock::Carrier;
+use postern_tests::net::{connect, read_all};
+use postern_tests::posternd::config;
+use postern_tests::process::text;
+use postern_tests::{End, Nginx, Posternd, Scratch, TcpService, World, bounded, success, until};
+
+fn page(nginx: &Nginx, at: SocketAddr) -> String {
+    let mut curl = bounded("curl");
+    curl.args(["-sS", "--fail", "--max-time", "20", "--cacert"]).arg(nginx.certificate());
+    success(curl.args(["--connect-to", &format!("::{at}"), "https://www.example.com/"]))
+}
+
+/// More silent connections than one address may hold undecided: the oldest become visitors.
+#[test]
+fn many_silent_connections_do_not_keep_the_next_visitor_out() {
+    let scratch = Scratch::new();
+    let nginx = Nginx::start(&scratch);
+    let limits = "[timeouts]\ndecide = \"60s\"\n[limits]\nundecided-per-address = 256\n";
+    let server = Posternd::start(&scratch, &config(nginx.https(), limits));
+    let silent: Vec<_> = (0..300).map(|_| connect(server.address())).collect();
+    assert!(page(&nginx, server.address()).contains("Nothing to see here"));
+    // Whoever became a visitor by that is one still, and so is everybody else.
+    for mut stream in silent {
+        stream.write_all(b"GET / HTTP/1.0\r\n\r\n").expect("write");
+        assert!(text(&read_all(&mut stream).bytes).contains("400 The plain HTTP request"));
+    }
+}
+
+#[test]
+fn a_full_house_still_admits_and_resets_the_rest() {
+    // A tenth of the places, and at least 64, are kept for the admitted.
+    let world = World::with("[limits]\nconnections = 128\n");
+    let visitors: Vec<TcpStream> = (0..64)
+        .map(|_| {
+            let mut stream = connect(world.server.address());
+            stream.write_all(b"GET / HTTP/1.1\r\n").expect("write");
+            stream
+        })
+        .collect();
+    until("the house to be full", || {
+        let mut stream = connect(world.server.address());
+        stream.write_all(b"GET / HTTP/1.0\r\n\r\n").expect("write");
+        let seen = read_all(&mut stream);
+        (seen.end == End::Reset && seen.bytes.is_empty()).then_some(())
+    });
+    for carrier in Carrier::ALL {
+        assert_eq!(success(&mut world.client.ssh(carrier, "echo in")), "in\n");
+    }
+    drop(visitors);
+    until("room for visitors", || {
+        let mut curl = bounded("curl");
+        curl.args(["-sS", "-k", "--connect-to", &format!("::{}", world.server.address())]);
+        let output = curl.arg("https://www.example.com/").output().expect("run curl");
+        output.status.success().then_some(())
+    });
+}
+
+#[test]
+fn waiting_costs_nothing() {
+    let (give, take) = std::sync::mpsc::channel();
+    let service = TcpService::start(move |stream| drop(give.send(stream)));
+    let scratch = Scratch::new();
+    let patient = "[timeouts]\ndecide = \"60s\"\n";
+    let server = Posternd::start(&scratch, &config(service.address(), patient));
+    let open = |bytes: &[u8]| {
+        let mut stream = connect(server.address());
+        stream.write_all(bytes).expect("write");
+        stream
+    };
+    // Held: a hello that is not complete, letters, nothing. Relayed: one side's end, urgent data.
+    let held = [open(b"\x16\x03\x01\x02\x00half"), open(b"LETTERS"), open(b"")];
+    let half_closed = open(b"hello\r\n");
+    half_closed.shutdown(Shutdown::Write).expect("shut down");
+    let urgent = open(b"hello\r\n");
+    socket2::SockRef::from(&urgent).send_out_of_band(b"!").expect("send");
+    let urgent_first = connect(server.address());
+    socket2::SockRef::from(&urgent_first).send_out_of_band(b"!").expect("send");
+    thread::sleep(Duration::from_millis(500));
+
+    let before = server.process.cpu_time();
+    thread::sleep(Duration::from_secs(2));
+    let spent = server.process.cpu_time() - before;
+    assert!(spent < Duration::from_millis(200), "{spent:?} of the processor in 2 s");
+    drop((held, half_closed, urgent, urgent_first, take));
+}
