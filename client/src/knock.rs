@@ -4,7 +4,9 @@
 use std::time::Duration;
 
 use jiff::Timestamp;
-use postern_shared::knock::{Carrier, CarrierKey, ClientKey, Header, Intent, Kid, Status, Token};
+use postern_shared::knock::{
+    Carrier, CarrierKey, ClientKey, Header, Intent, Kid, Status, Token, ack,
+};
 use tokio::io::{AsyncRead, AsyncWrite};
 
 use crate::address::Address;
@@ -16,8 +18,6 @@ use crate::stdio::Input;
 /// What ssh has written by now travels with the token, up to this many bytes: its banner, and its
 /// first packet where it does not wait for the server's.
 const FIRST_FLIGHT: usize = 4 * 1024;
-
-const ACK: usize = 16;
 
 /// For the acknowledgement. posternd gives a service 5 s to answer before it reports it down, and
 /// that report must come before [`LINE_BREAK`] spoils the stream.
@@ -76,7 +76,7 @@ impl Knock {
 
         let mut heard = Heard::default();
         heard.ask(stream, &first).await;
-        heard.listen(stream, PATIENCE, ACK, |_| false).await;
+        heard.listen(stream, PATIENCE, ack::LENGTH, |_| false).await;
         if let Some(status) = self.status(&heard, &token) {
             return self.obey(status);
         }
@@ -134,6 +134,6 @@ fn is_explained(bytes: &[u8]) -> bool {
     if bytes.starts_with(b"HTTP/") {
         bytes.windows(LINE_BREAK.len()).any(|window| window == LINE_BREAK)
     } else {
-        bytes.len() >= ACK
+        bytes.len() >= ack::LENGTH
     }
 }

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
-use postern_shared::knock::{Carrier, Status};
+use postern_shared::knock::{Carrier, Status, ack};
 use postern_shared::sniff::{LETTERS, Protocol};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
@@ -255,7 +255,7 @@ async fn admit(
 
 /// Tells somebody who was admitted why there is no service. Its bytes are read meanwhile: closing a
 /// socket with unread ones sends a reset, which could overtake the message.
-async fn turn_away(mut client: Stream, message: Option<[u8; 16]>) {
+async fn turn_away(mut client: Stream, message: Option<[u8; ack::LENGTH]>) {
     let farewell = async {
         client.write_all(message.as_ref().map_or(&[], |message| &message[..])).await?;
         client.shutdown().await?;

@@ -8,6 +8,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use postern_shared::hello::HostName;
+use postern_shared::knock::EXPORTER_LABEL;
 use postern_shared::pin::Pin;
 use rustls::client::WebPkiServerVerifier;
 use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
@@ -24,8 +25,6 @@ use crate::stream::Wire;
 
 /// HTTP/1.1 alone: what is relayed decrypted is one request after the other on one connection.
 const ALPN: &[u8] = b"http/1.1";
-
-const EXPORTER: &[u8] = b"EXPORTER-postern-v1";
 
 /// Why a certificate, key or CA file is of no use.
 #[derive(Debug, thiserror::Error)]
@@ -112,7 +111,7 @@ pub fn binding(tls: &TlsStream<Wire>) -> Option<[u8; 32]> {
     if session.protocol_version() != Some(ProtocolVersion::TLSv1_3) {
         return None;
     }
-    session.export_keying_material([0; 32], EXPORTER, None).ok()
+    session.export_keying_material([0; 32], EXPORTER_LABEL, None).ok()
 }
 
 /// How a `tls://` service is called.

@@ -129,7 +129,7 @@ async fn a_reset_is_seen_while_the_other_side_is_full() {
 async fn both_ways_at_once_and_in_odd_pieces() {
     let it = between().await;
     let (up, down) = (pattern(8_000_000), pattern(7_654_321));
-    let (mut client, mut upstream) = (it.client, it.upstream);
+    let (client, upstream) = (it.client, it.upstream);
     let talk = |mut socket: TcpStream, data: Vec<u8>, piece: usize| {
         tokio::spawn(async move {
             let (mut reading, mut writing) = socket.split();

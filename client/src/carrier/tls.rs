@@ -5,6 +5,7 @@ use std::io;
 use std::sync::Arc;
 
 use postern_shared::hello::HostName;
+use postern_shared::knock::EXPORTER_LABEL;
 use rustls::client::Resumption;
 use rustls::pki_types::ServerName;
 use rustls::version::TLS13;
@@ -20,8 +21,6 @@ use crate::error::{Error, plain};
 use crate::knock::Knock;
 use crate::names::Host;
 use crate::stdio::Input;
-
-const EXPORTER: &[u8] = b"EXPORTER-postern-v1";
 
 /// What the server's own TLS speaks for visitors.
 const ALPN: &[u8] = b"http/1.1";
@@ -68,7 +67,7 @@ impl Tls {
         let binding = stream
             .get_ref()
             .1
-            .export_keying_material([0; 32], EXPORTER, None)
+            .export_keying_material([0; 32], EXPORTER_LABEL, None)
             .expect("a finished handshake exports any short length");
         deadline.hold(Step::Knock, at, knock.admit(&mut stream, &binding, input)).await??;
         Ok(stream)

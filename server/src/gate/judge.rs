@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use jiff::Timestamp;
 use postern_shared::knock::token::{same_kid, within_window};
-use postern_shared::knock::{Carrier, CarrierKey, Header, Kid, Spend, Status, Token};
+use postern_shared::knock::{Carrier, CarrierKey, Header, Kid, Spend, Status, Token, ack};
 use postern_shared::sniff::LETTERS;
 use subtle::Choice;
 
@@ -77,7 +77,7 @@ pub struct Admitted {
 
 impl Admitted {
     /// The bytes that tell the client its status; none if it asked for none.
-    pub fn acknowledgement(&self, status: Status) -> Option<[u8; 16]> {
+    pub fn acknowledgement(&self, status: Status) -> Option<[u8; ack::LENGTH]> {
         self.wants_ack.then(|| status.seal(self.client.ack_key(), &self.nonce))
     }
 }

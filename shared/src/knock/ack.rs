@@ -3,6 +3,9 @@
 
 use super::key::CarrierKey;
 
+/// Bytes of an acknowledgement.
+pub const LENGTH: usize = 16;
+
 /// What the server says to the one it admits.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Status {
@@ -26,12 +29,12 @@ impl Status {
     }
 
     /// The acknowledgement of the token with this nonce.
-    pub fn seal(self, ack: &CarrierKey, nonce: &[u8; 16]) -> [u8; 16] {
+    pub fn seal(self, ack: &CarrierKey, nonce: &[u8; 16]) -> [u8; LENGTH] {
         ack.mac(&[&[self.code()], nonce])
     }
 
     /// The status that `bytes` acknowledge; `None` if they are not an acknowledgement at all.
-    pub fn open(bytes: &[u8; 16], ack: &CarrierKey, nonce: &[u8; 16]) -> Option<Status> {
+    pub fn open(bytes: &[u8; LENGTH], ack: &CarrierKey, nonce: &[u8; 16]) -> Option<Status> {
         Status::ALL.into_iter().find(|status| ack.mac_eq(&[&[status.code()], nonce], bytes).into())
     }
 }

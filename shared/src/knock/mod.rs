@@ -5,6 +5,10 @@
 //! as 96 letters A-P. While such letters come, a TLS web server waits for the rest of what could be
 //! a request line, so holding them betrays nothing.
 
+/// The label of the TLS exporter (RFC 8446, section 7.5) that binds a token of the tls carrier to its
+/// session, with no context and 32 bytes of output.
+pub const EXPORTER_LABEL: &[u8] = b"EXPORTER-postern-v1";
+
 pub mod ack;
 pub mod key;
 pub mod replay;
