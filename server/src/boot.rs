@@ -6,15 +6,13 @@ use std::path::Path;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use rustix::process::{
-    DumpableBehavior, Resource, Rlimit, getrlimit, set_dumpable_behavior, setrlimit,
-};
+use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::time::{MissedTickBehavior, interval, timeout};
 use tracing::{error, info, warn};
 
 use crate::complaint::Complaint;
-use crate::gate::store::Stamp;
+use crate::gate::store::{self, Stamp};
 use crate::house::House;
 use crate::listen::{BindError, Listeners};
 use crate::ops::{admin, log};
@@ -54,12 +52,11 @@ pub struct Running {
 
 /// Runs the configuration at `path` until SIGTERM or SIGINT.
 pub async fn run(path: &Path, listen: Vec<SocketAddr>) -> Result<(), Refused> {
-    // Keys are in memory: no core dumps, no ptrace by other processes of the same user (prctl(2)).
-    let _ = set_dumpable_behavior(DumpableBehavior::NotDumpable);
     let policy = Policy::load(path)?;
     log::start(policy.log);
     warn_all(&policy);
     raise_descriptor_limit();
+    let policy = within_descriptors(policy);
     let mut hangup = signal(SignalKind::hangup())?;
     let mut terminate = signal(SignalKind::terminate())?;
     let mut interrupt = signal(SignalKind::interrupt())?;
@@ -76,6 +73,7 @@ pub async fn run(path: &Path, listen: Vec<SocketAddr>) -> Result<(), Refused> {
         }
     }
     running.stop().await;
+    log::finish();
     Ok(())
 }
 
@@ -85,7 +83,7 @@ pub fn start(
     policy: Policy,
     listen: Vec<SocketAddr>,
 ) -> Result<Arc<Running>, Refused> {
-    prepare_state(&policy)?;
+    store::make_state(&policy.state)?;
     let admin_socket = policy.admin_socket();
     let clients_file = policy.clients_file();
     let wanted = if listen.is_empty() { policy.listen.clone() } else { listen.clone() };
@@ -142,18 +140,20 @@ impl Running {
         if new.log != old.log {
             return Err(Refused::Restart { what: "[log]" });
         }
-        // Last of what can fail: it changes something.
-        let clients = self.house.gate.reload()?;
+        let clients = self.house.gate.read_clients()?;
         let wanted = if self.listen.is_empty() { &new.listen } else { &self.listen };
+        // The last that can fail: from here on everything changes.
         self.listeners.set(wanted, &self.house)?;
+        let clients = self.house.gate.set_clients(clients);
         warn_all(&new);
-        self.house.set_policy(new);
+        self.house.set_policy(within_descriptors(new));
         Ok(clients)
     }
 
     /// Reads the clients again; those in force stay if it cannot be done.
     pub fn reload_clients(&self) -> Result<usize, Complaint> {
-        let done = self.house.gate.reload();
+        let done =
+            self.house.gate.read_clients().map(|clients| self.house.gate.set_clients(clients));
         match &done {
             Ok(clients) => info!(clients, "clients read again"),
             Err(error) => error!(%error, "clients not read again; the old ones stay in force"),
@@ -183,13 +183,6 @@ fn warn_all(policy: &Policy) {
     }
 }
 
-/// The state directory is ours alone: it holds keys.
-fn prepare_state(policy: &Policy) -> Result<(), Complaint> {
-    use std::os::unix::fs::DirBuilderExt;
-    let made = std::fs::DirBuilder::new().recursive(true).mode(0o700).create(&policy.state);
-    made.map_err(|error| Complaint::file(&policy.state, format!("cannot be made: {error}")))
-}
-
 /// Each tunnel takes two descriptors, and the usual soft limit is 1024.
 fn raise_descriptor_limit() {
     let limit = getrlimit(Resource::Nofile);
@@ -197,6 +190,22 @@ fn raise_descriptor_limit() {
     if let Err(error) = setrlimit(Resource::Nofile, raised) {
         warn!(%error, "the limit on open files could not be raised");
     }
+}
+
+/// Strangers must not use up the descriptors of the admitted: fewer places, if there are too few.
+fn within_descriptors(mut policy: Policy) -> Policy {
+    let descriptors = getrlimit(Resource::Nofile).current.unwrap_or(u64::MAX);
+    let wanted = policy.limits;
+    policy.limits = wanted.fit(usize::try_from(descriptors).unwrap_or(usize::MAX));
+    if policy.limits != wanted {
+        warn!(
+            descriptors,
+            connections = policy.limits.connections,
+            undecided = policy.limits.undecided,
+            "the limit on open files is too low for [limits]; these are in force instead"
+        );
+    }
+    policy
 }
 
 /// A changed clients file is noticed without being told: `client add` works at once.

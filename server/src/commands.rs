@@ -1,8 +1,9 @@
 //! The short commands: check, status, reload, client, cert. Each answers what to print, or why not;
 //! nothing is printed here.
 
+use std::collections::BTreeSet;
 use std::fmt::Write as _;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use ipnet::IpNet;
 use jiff::civil::Date;
@@ -18,7 +19,7 @@ use crate::complaint::Complaint;
 use crate::gate::clients::parse_net;
 use crate::gate::{Client, FirstUses, store};
 use crate::ops::admin::{AskError, Request, Status, ask};
-use crate::policy::Policy;
+use crate::policy::{Policy, State};
 
 /// Why a command did not do what it was asked.
 #[derive(Debug, thiserror::Error)]
@@ -31,6 +32,10 @@ pub enum CommandError {
     Ask(#[from] AskError),
     #[error(transparent)]
     Certificate(#[from] certificate::CertificateError),
+    #[error(
+        "the key is revoked in the clients file, but {source}; see to it that posternd takes it"
+    )]
+    NotTaken { source: AskError },
     #[error("{0}")]
     Usage(String),
 }
@@ -52,15 +57,24 @@ type Result<T> = std::result::Result<T, CommandError>;
 
 pub fn check(config: &Path) -> Result<Answer> {
     let policy = Policy::load(config)?;
+    let mut remarks: Vec<_> =
+        policy.warnings.iter().map(|warning| format!("warning: {warning}")).collect();
     if policy.clients_file().exists() {
-        store::read(&policy.clients_file())?;
+        let clients = store::read(&policy.clients_file())?;
+        for client in clients.iter() {
+            let lost =
+                client.services.iter().filter(|g| policy.knock_service(&g.service).is_none());
+            remarks.extend(lost.map(|grant| {
+                let (client, service) = (&client.name, &grant.service);
+                format!("warning: client {client:?} may ask for {service:?}, which no service with knock = true is")
+            }));
+        }
     }
-    let remarks = policy.warnings.iter().map(|warning| format!("warning: {warning}")).collect();
     Ok(Answer { text: format!("{}: ok\n", config.display()), remarks })
 }
 
 pub fn status(config: &Path, json: bool) -> Result<Answer> {
-    let socket = Policy::load(config)?.admin_socket();
+    let socket = State::of(config)?.admin_socket();
     let Some(status) = ask(&socket, Request::Status)? else {
         return Err(AskError::NotUnderstood(socket.display().to_string()).into());
     };
@@ -124,10 +138,14 @@ fn span(seconds: u64) -> String {
 }
 
 pub fn reload(config: &Path) -> Result<Answer> {
-    // Where the file is bad, posternd's own answer says so; only `state` is needed from it here.
-    let socket = Policy::load(config)?.admin_socket();
-    ask(&socket, Request::Reload)?;
-    Ok(Answer::from("reloaded\n".to_owned()))
+    match ask(&State::of(config)?.admin_socket(), Request::Reload) {
+        Ok(_) => Ok(Answer::from("reloaded\n".to_owned())),
+        Err(refused) => {
+            // A bad file is told as `check` tells it, with the same exit status.
+            Policy::load(config)?;
+            Err(refused.into())
+        }
+    }
 }
 
 pub fn client(command: &ClientCommand) -> Result<Answer> {
@@ -138,18 +156,19 @@ pub fn client(command: &ClientCommand) -> Result<Answer> {
             add(&policy, new)
         }
         ClientCommand::List { file } => {
-            let policy = Policy::load(&file.config)?;
-            let clients = store::read(&policy.clients_file())?;
-            let first_uses = FirstUses::beside(&policy.clients_file());
+            let clients_file = State::of(&file.config)?.clients_file();
+            let clients = store::read(&clients_file)?;
+            let first_uses = FirstUses::beside(&clients_file);
             let mut all: Vec<_> = clients.iter().collect();
             all.sort_by(|a, b| a.name.cmp(&b.name));
             let lines = all.into_iter().map(|client| describe_client(client, &first_uses));
             Ok(Answer::from(lines.collect::<String>()))
         }
         ClientCommand::Revoke { name, file } => {
-            let policy = Policy::load(&file.config)?;
-            store::revoke(&policy.clients_file(), name)?;
-            Ok(Answer { text: format!("{name} is revoked\n"), remarks: vec![tell(&policy)] })
+            let state = State::of(&file.config)?;
+            store::revoke(&state.clients_file(), name)?;
+            let remark = tell(&state).map_err(|source| CommandError::NotTaken { source })?;
+            Ok(Answer { text: format!("{name} is revoked\n"), remarks: vec![remark] })
         }
     }
 }
@@ -177,7 +196,9 @@ fn new_client(
             ));
         }
     }
+    let mut seen = BTreeSet::new();
     let mut services = services.to_vec();
+    services.retain(|service| seen.insert(service.clone()));
     if services.is_empty() {
         services.extend(open.into_iter().map(|service| service.name.clone()));
         // The first is what `connect` asks for, and ssh is what this is for.
@@ -196,6 +217,9 @@ fn new_client(
             return usage(
                 "--until takes a day (2026-12-31) or a time (2026-12-31T18:00:00Z)".to_owned(),
             );
+        }
+        Some(Some(until)) if until <= Timestamp::now() => {
+            return usage(format!("--until: {until:.0} has passed already"));
         }
         Some(Some(until)) => Some(until.to_string()),
         None => None,
@@ -224,7 +248,7 @@ fn add(policy: &Policy, new: store::NewClient) -> Result<Answer> {
         return Err(CommandError::Usage("no carrier is enabled in [knock] carriers".to_owned()));
     }
     let clients_file = policy.clients_file();
-    make_state(&policy.state)?;
+    store::make_state(&policy.state)?;
     store::open(&clients_file)?;
     let added = store::add(&clients_file, new)?;
     let locator = added
@@ -251,12 +275,6 @@ fn add(policy: &Policy, new: store::NewClient) -> Result<Answer> {
     Ok(Answer { text: format!("{}\n", *invite.to_link()), remarks: vec![remark] })
 }
 
-fn make_state(state: &PathBuf) -> Result<()> {
-    use std::os::unix::fs::DirBuilderExt;
-    let made = std::fs::DirBuilder::new().recursive(true).mode(0o700).create(state);
-    Ok(made.map_err(|error| Complaint::file(state, format!("cannot be made: {error}")))?)
-}
-
 fn describe_client(client: &Client, first_uses: &FirstUses) -> String {
     let services: Vec<_> = client.services.iter().map(|grant| grant.service.as_str()).collect();
     let first = match first_uses.of(client.kid) {
@@ -270,12 +288,12 @@ fn describe_client(client: &Client, first_uses: &FirstUses) -> String {
 }
 
 /// Has a running posternd take the change at once.
-fn tell(policy: &Policy) -> String {
-    match ask(&policy.admin_socket(), Request::Clients) {
-        Ok(_) => "the running posternd took it: this key's tunnels are closed".to_owned(),
+fn tell(state: &State) -> std::result::Result<String, AskError> {
+    match ask(&state.admin_socket(), Request::Clients) {
+        Ok(_) => Ok("the running posternd took it: this key's tunnels are closed".to_owned()),
         Err(AskError::NotRunning(_)) => {
-            "no posternd is running with this configuration; the next one will know".to_owned()
+            Ok("no posternd is running with this configuration; the next one will know".to_owned())
         }
-        Err(error) => format!("the running posternd did not take it: {error}"),
+        Err(error) => Err(error),
     }
 }

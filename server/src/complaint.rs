@@ -44,6 +44,18 @@ impl Complaint {
     }
 }
 
+impl Complaint {
+    /// The same for a file of secrets: the reader's own words quote values.
+    pub fn secret_toml(file: &Path, text: &str, error: &toml::de::Error) -> Complaint {
+        let what = "not what stands here in a clients file (a missing or unknown key, a value of \
+                    another type, or no TOML)";
+        match error.span() {
+            Some(span) => Complaint::at(file, text, span, what),
+            None => Complaint::file(file, what),
+        }
+    }
+}
+
 impl fmt::Display for Complaint {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{}", self.file.display())?;

@@ -35,7 +35,7 @@ pub struct File {
 #[serde(rename_all = "kebab-case", deny_unknown_fields)]
 pub struct Knock {
     /// In the order in which invites offer them.
-    pub carriers: Option<Spanned<Vec<Spanned<String>>>>,
+    pub carriers: Option<List>,
     /// How far a plain token's time may lie from the server's.
     pub window: Option<Spanned<String>>,
 }
@@ -45,7 +45,7 @@ pub struct Knock {
 pub struct Tls {
     pub certificate: Spanned<PathBuf>,
     pub key: Spanned<PathBuf>,
-    pub names: Spanned<Vec<Spanned<String>>>,
+    pub names: List,
     /// Where whoever does not knock inside goes, decrypted.
     pub visitors: Option<Spanned<String>>,
 }
@@ -67,19 +67,22 @@ pub struct Service {
     pub ca: Option<Spanned<PathBuf>>,
 }
 
+/// A list that a complaint can point at.
+pub type List = Spanned<Vec<Spanned<String>>>;
+
 #[derive(Debug, Deserialize)]
 #[serde(rename_all = "kebab-case", deny_unknown_fields)]
 pub struct Route {
     pub service: Spanned<String>,
-    pub sni: Option<Vec<Spanned<String>>>,
+    pub sni: Option<List>,
     #[serde(default)]
     pub no_sni: bool,
-    pub protocol: Option<Vec<Spanned<String>>>,
+    pub protocol: Option<List>,
     #[serde(default)]
     pub silent: bool,
     pub after: Option<Spanned<String>>,
-    pub from: Option<Vec<Spanned<String>>>,
-    pub not_from: Option<Vec<Spanned<String>>>,
+    pub from: Option<List>,
+    pub not_from: Option<List>,
     #[serde(default = "yes")]
     pub enabled: bool,
 }

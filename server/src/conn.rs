@@ -6,23 +6,24 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
-use postern_shared::knock::{Carrier, Status, ack};
+use postern_shared::knock::{Status, ack};
 use postern_shared::sniff::{LETTERS, Protocol};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 use tokio::time::{Instant, timeout};
 
-use crate::decide::{Decided, Patience, decide};
+use crate::decide::{Decided, decide};
 use crate::early::{Early, WebsiteFirst};
 use crate::front::Front;
-use crate::gate::{Admitted, Verdict};
+use crate::gate::Admitted;
 use crate::house::House;
 use crate::ops::outcome::{Outcome, Record, Way};
 use crate::places::Undecided;
 use crate::policy::{Policy, Terminated};
-use crate::relay::{End, relay};
-use crate::route::{self, Seen};
-use crate::service::{Dialing, Failure, Service, connect};
+use crate::relay::{Guest, relay};
+use crate::route::Seen;
+use crate::service::{Failure, Service, connect};
+use crate::stage::Stage;
 use crate::stream::Stream;
 use crate::tls;
 
@@ -45,7 +46,9 @@ pub async fn serve(house: Arc<House>, arrival: Arrival) {
     let started = Instant::now();
     let mut record = Record::new(arrival.peer, arrival.local);
     house.counts.accepted.fetch_add(1, Ordering::Relaxed);
+    // A connection that is relayed ends itself when posternd stops, and knows what it moved.
     let outcome = tokio::select! {
+        biased;
         outcome = live(&house, arrival, &mut record) => outcome,
         () = house.stopping() => Outcome::Stopped,
     };
@@ -58,7 +61,7 @@ async fn live(house: &House, arrival: Arrival, record: &mut Record) -> Outcome {
     let policy = house.policy();
     let from = arrival.peer.ip();
     let place = house.places.enter(from, &policy.limits);
-    let mut stage = Stage::outer(&policy, &arrival);
+    let mut stage = Stage::outside(&policy, &arrival);
     let mut front = Front::tcp(arrival.socket);
     loop {
         let mut early = Early::new(stage.fallback.clone(), stage.dialing.clone());
@@ -76,7 +79,7 @@ async fn live(house: &House, arrival: Arrival, record: &mut Record) -> Outcome {
         record.seen = seen.name();
 
         if let Seen::Protocol(Protocol::Letters(letters)) = &seen
-            && let Some((admitted, service)) = judge(house, &policy, &stage, letters, record)
+            && let Some((admitted, service)) = stage.judge(house, &policy, letters, record)
         {
             drop((place, early));
             return admit(house, &policy, stage, front, admitted, service, record).await;
@@ -93,112 +96,18 @@ async fn live(house: &House, arrival: Arrival, record: &mut Record) -> Outcome {
             continue;
         }
         drop(place);
-        if let Some(service) = route_of(&policy, &stage, &seen) {
+        record.way = stage.fallback_way();
+        if let Some(service) = stage.route(&policy, &seen) {
             record.way = Way::Route;
-            drop(early);
-            let early = Early::new(service.clone(), stage.dialing);
-            return visit(house, &policy, front, early, record).await;
+            early = Early::new(service.clone(), stage.dialing);
         }
-        record.way = stage.fallback_way;
         return visit(house, &policy, front, early, record).await;
-    }
-}
-
-/// What is being looked at: the connection itself, or what comes inside our own TLS.
-struct Stage {
-    fallback: Arc<Service>,
-    fallback_way: Way,
-    patience: Patience,
-    carrier: Carrier,
-    /// Ties a token to its TLS session; empty on the connection itself. `None`: a token does not count.
-    binding: Option<Vec<u8>>,
-    dialing: Dialing,
-}
-
-impl Stage {
-    fn outer(policy: &Policy, arrival: &Arrival) -> Stage {
-        Stage {
-            fallback: policy.fallback.clone(),
-            fallback_way: Way::Fallback,
-            patience: Patience {
-                interest: policy.outer_interest(),
-                silent_after: route::silent_after(&policy.routes, arrival.peer.ip()),
-                decide: policy.decide,
-            },
-            carrier: Carrier::Plain,
-            binding: Some(Vec::new()),
-            dialing: Dialing { peer: arrival.peer, local: arrival.local, sni: None },
-        }
-    }
-
-    fn inner(
-        policy: &Policy,
-        visitors: Arc<Service>,
-        binding: Option<[u8; 32]>,
-        outer: Stage,
-    ) -> Stage {
-        Stage {
-            fallback: visitors,
-            fallback_way: Way::Visitors,
-            patience: Patience {
-                interest: binding.map(|_| policy.inner_interest()).unwrap_or_default(),
-                silent_after: None,
-                decide: policy.decide,
-            },
-            carrier: Carrier::Tls,
-            binding: binding.map(Vec::from),
-            dialing: outer.dialing,
-        }
     }
 }
 
 fn terminated_here<'a>(policy: &'a Policy, seen: &Seen) -> Option<&'a Terminated> {
     let terminated = policy.tls.as_ref()?;
     terminated.names.contains(seen.sni()?).then_some(terminated)
-}
-
-/// Routes are for what came on the connection itself; inside our own TLS everybody but the admitted
-/// goes where `[tls] visitors` says.
-fn route_of<'a>(policy: &'a Policy, stage: &Stage, seen: &Seen) -> Option<&'a Arc<Service>> {
-    match stage.carrier {
-        Carrier::Plain => route::choose(&policy.routes, seen, stage.dialing.peer.ip()),
-        Carrier::Tls => None,
-    }
-}
-
-/// Whether these letters are a knock, and the service that they open.
-fn judge(
-    house: &House,
-    policy: &Policy,
-    stage: &Stage,
-    letters: &[u8; LETTERS],
-    record: &mut Record,
-) -> Option<(Admitted, Arc<Service>)> {
-    let binding = stage.binding.as_deref()?;
-    let from = stage.dialing.peer.ip();
-    record.carrier = Some(stage.carrier.name());
-    match house.gate.judge(stage.carrier, letters, binding, from, policy.window) {
-        Verdict::Admitted(admitted) => {
-            record.client = Some(admitted.client.name.clone());
-            let Some(service) = policy.knock_service(&admitted.service) else {
-                record.refused = Some("service");
-                house.counts.knocks_refused.fetch_add(1, Ordering::Relaxed);
-                return None;
-            };
-            house.counts.knocks_admitted.fetch_add(1, Ordering::Relaxed);
-            Some((admitted, service.clone()))
-        }
-        Verdict::Refused { client, reason } => {
-            record.client = Some(client);
-            record.refused = Some(reason.name());
-            house.counts.knocks_refused.fetch_add(1, Ordering::Relaxed);
-            None
-        }
-        Verdict::Stranger => {
-            record.carrier = None;
-            None
-        }
-    }
 }
 
 /// Terminates TLS from byte 0; what comes inside is looked at anew.
@@ -215,7 +124,7 @@ async fn terminate(
         done = handshake => done.ok()?.ok()?,
         () = place.hurried() => return None,
     };
-    let stage = Stage::inner(policy, terminated.visitors.clone(), tls::binding(&tls), outer);
+    let stage = outer.inside(policy, terminated.visitors.clone(), tls::binding(&tls));
     Some((Front::inside(tls.into()), stage))
 }
 
@@ -247,10 +156,15 @@ async fn admit(
     };
     let _listed = house.tunnels().enter(&admitted, record);
     let acknowledgement = admitted.acknowledgement(Status::Ok).map(Vec::from).unwrap_or_default();
-    let cut = house.gate.revoked(&admitted.client);
-    let ended = relay(client, upstream, first, acknowledgement, cut).await;
-    (record.up, record.down) = (ended.up, ended.down);
-    outcome(ended.end)
+    let mut why = Outcome::Revoked;
+    let cut = async {
+        tokio::select! {
+            () = house.gate.revoked(&admitted.client) => {}
+            () = house.stopping() => why = Outcome::Stopped,
+        }
+    };
+    let ended = relay(Guest::Admitted, client, upstream, first, acknowledgement, cut).await;
+    record.outcome(ended, why)
 }
 
 /// Tells somebody who was admitted why there is no service. Its bytes are read meanwhile: closing a
@@ -282,9 +196,9 @@ async fn visit(
     };
     match early.connect().await {
         Ok((upstream, first_down)) => {
-            let ended = relay(client, upstream, first_up, first_down, std::future::pending()).await;
-            (record.up, record.down) = (ended.up, ended.down);
-            outcome(ended.end)
+            let cut = house.stopping();
+            let ended = relay(Guest::Visitor, client, upstream, first_up, first_down, cut).await;
+            record.outcome(ended, Outcome::Stopped)
         }
         Err(failure) => {
             // A port where nothing listens answers with a reset; this is the nearest to it.
@@ -304,15 +218,12 @@ async fn left_by_website(
     first: WebsiteFirst,
     record: &mut Record,
 ) -> Outcome {
-    record.way = stage.fallback_way;
+    record.way = stage.fallback_way();
     match first {
         WebsiteFirst::Spoke => {}
         // What is held was meant for a socket that is closed now: forwarded it would draw a reset,
         // unread it would send one. The website itself would have read it and closed.
-        WebsiteFirst::Closed => {
-            let held = front.seen().len();
-            let Ok(()) = front.consume(held).await else { return Outcome::ClientReset };
-        }
+        WebsiteFirst::Closed => front.discard(),
         WebsiteFirst::Reset => {
             if let Ok((client, _)) = front.into_stream() {
                 client.wire().clone().reset().await;
@@ -321,15 +232,6 @@ async fn left_by_website(
         }
     }
     visit(house, policy, front, early, record).await
-}
-
-fn outcome(end: End) -> Outcome {
-    match end {
-        End::Closed => Outcome::Done,
-        End::ClientReset => Outcome::ClientReset,
-        End::UpstreamReset => Outcome::UpstreamReset,
-        End::Cut => Outcome::Revoked,
-    }
 }
 
 fn failed(failure: &Failure, record: &mut Record) -> Outcome {

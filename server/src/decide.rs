@@ -49,7 +49,9 @@ pub async fn decide(
                 return Decided::Seen(Seen::Other);
             }
         };
+        // Bytes that are there count, also when the time is up at the same moment.
         tokio::select! {
+            biased;
             looked = front.look(want) => match looked {
                 Ok(Glance::Enough) => {}
                 Ok(Glance::NoMore) => more = false,

@@ -116,6 +116,18 @@ impl Front {
         Ok(())
     }
 
+    /// Takes away all that has come: it was meant for somebody who is gone.
+    pub fn discard(&mut self) {
+        if let Source::Tcp(socket) = &self.source {
+            let mut scratch = [0; 4096];
+            // More than was seen may have come; nothing wakes a look before all that it wants is there.
+            while recv(socket, &mut scratch[..], RecvFlags::DONTWAIT)
+                .is_ok_and(|(count, _)| count > 0)
+            {}
+        }
+        self.seen.clear();
+    }
+
     /// The stream, and the bytes that were read from it already.
     pub fn into_stream(self) -> io::Result<(Stream, Vec<u8>)> {
         match self.source {

@@ -24,6 +24,7 @@ mod reading;
 pub mod relay;
 pub mod route;
 pub mod service;
+pub mod stage;
 pub mod stream;
 mod sys;
 pub mod tls;

@@ -24,14 +24,18 @@ const OUT_OF_DESCRIPTORS: Duration = Duration::from_millis(100);
 
 /// Why an address cannot be listened on.
 #[derive(Debug, thiserror::Error)]
-#[error("cannot listen on {address}: {source}{}", hint(source))]
+#[error("cannot listen on {address}: {source}{}", hint(source, *own))]
 pub struct BindError {
     address: SocketAddr,
     source: io::Error,
+    /// Another listener of ours has the port.
+    own: bool,
 }
 
-fn hint(error: &io::Error) -> &'static str {
-    if error.kind() == io::ErrorKind::AddrInUse {
+fn hint(error: &io::Error, own: bool) -> &'static str {
+    if own {
+        "; posternd itself has this port on another address: moving it takes a restart"
+    } else if error.kind() == io::ErrorKind::AddrInUse {
         "; another program has this port, `ss -ltnp` shows which"
     } else if error.kind() == io::ErrorKind::PermissionDenied {
         "; ports below 1024 need CAP_NET_BIND_SERVICE"
@@ -62,7 +66,7 @@ pub fn bind(address: SocketAddr) -> Result<Bound, BindError> {
     };
     match bind() {
         Ok(listener) => Ok(Bound { configured: address, listener }),
-        Err(source) => Err(BindError { address, source }),
+        Err(source) => Err(BindError { address, source, own: false }),
     }
 }
 
@@ -87,7 +91,12 @@ impl Listeners {
             .iter()
             .filter(|address| !open.contains_key(address))
             .map(|address| bind(*address))
-            .collect::<Result<Vec<_>, _>>()?;
+            .collect::<Result<Vec<_>, _>>()
+            .map_err(|error| BindError {
+                own: error.source.kind() == io::ErrorKind::AddrInUse
+                    && open.keys().any(|held| held.port() == error.address.port()),
+                ..error
+            })?;
         open.retain(|address, accepting| {
             let keep = wanted.contains(address);
             if !keep {

@@ -9,18 +9,21 @@ use posternd::boot::{self, Refused};
 use posternd::cli::{Cli, Command};
 use posternd::commands::{self, Answer, CommandError};
 use posternd::{certificate, demo};
+use rustix::process::{DumpableBehavior, set_dumpable_behavior};
 
 const FAILED: u8 = 1;
 const USAGE: u8 = 2;
 const BAD_CONFIG: u8 = 3;
 
 fn main() -> ExitCode {
+    // Keys are in memory: no core dumps, no ptrace by other processes of the same user (prctl(2)).
+    let _ = set_dumpable_behavior(DumpableBehavior::NotDumpable);
     let cli = Cli::parse();
     match act(cli.command) {
         Ok(answer) => print(&answer),
         Err(error) => {
             let mut stderr = std::io::stderr().lock();
-            let _ = writeln!(stderr, "posternd: {error:#}");
+            let _ = writeln!(stderr, "posternd: {}", words(&error));
             ExitCode::from(status(&error))
         }
     }
@@ -66,6 +69,15 @@ fn print(answer: &Answer) -> ExitCode {
     }
 }
 
+/// Our own errors hold their causes in their words; what others say is told with all its causes.
+fn words(error: &anyhow::Error) -> String {
+    if error.is::<Refused>() || error.is::<CommandError>() {
+        error.to_string()
+    } else {
+        format!("{error:#}")
+    }
+}
+
 fn status(error: &anyhow::Error) -> u8 {
     let refused = |refused: &Refused| match refused {
         Refused::File(_) => BAD_CONFIG,
@@ -80,6 +92,9 @@ fn status(error: &anyhow::Error) -> u8 {
         Some(CommandError::File(_)) => BAD_CONFIG,
         Some(CommandError::Refused(error)) => refused(error),
         Some(CommandError::Usage(_)) => USAGE,
-        Some(CommandError::Ask(_) | CommandError::Certificate(_)) | None => FAILED,
+        Some(
+            CommandError::Ask(_) | CommandError::NotTaken { .. } | CommandError::Certificate(_),
+        )
+        | None => FAILED,
     }
 }

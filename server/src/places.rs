@@ -73,7 +73,8 @@ impl Places {
 
     /// A place for a decided visitor; `None` when only the reserve for the admitted is left.
     pub fn visitor(self: &Arc<Places>, limits: &Limits) -> Option<Seat> {
-        self.sit(&self.visitors, limits.visitors(), Kind::Visitor)
+        let left = limits.connections.saturating_sub(self.admitted.load(Ordering::Relaxed));
+        self.sit(&self.visitors, limits.visitors().min(left), Kind::Visitor)
     }
 
     /// A place for somebody who was admitted.

@@ -2,7 +2,7 @@
 //! every reload share. Refuses what cannot hold, warns of what is likely not meant.
 
 use std::collections::BTreeMap;
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
@@ -15,7 +15,7 @@ use crate::complaint::Complaint;
 use crate::config::{File, Log};
 use crate::reading::Reading;
 use crate::route::{self, FirstBytes, Route};
-use crate::service::{Endpoint, Service};
+use crate::service::{Endpoint, Service, Target};
 use crate::tls::Inward;
 
 const DEFAULT_WINDOW: Duration = Duration::from_secs(60);
@@ -45,6 +45,38 @@ pub struct Policy {
     pub warnings: Vec<String>,
 }
 
+/// The state directory, and what lies in it.
+#[derive(Debug)]
+pub struct State(PathBuf);
+
+impl State {
+    /// Where a configuration file keeps its state, whatever else may be wrong in it: a key must be
+    /// revocable also while a file is being edited.
+    pub fn of(path: &Path) -> Result<State, Complaint> {
+        #[derive(serde::Deserialize)]
+        struct Only {
+            state: PathBuf,
+        }
+        let text = read(path)?;
+        let Only { state } =
+            toml::from_str(&text).map_err(|error| Complaint::toml(path, &text, &error))?;
+        Ok(State(Reading::new(path, &text).beside(&state)))
+    }
+
+    pub fn clients_file(&self) -> PathBuf {
+        self.0.join("clients.toml")
+    }
+
+    pub fn admin_socket(&self) -> PathBuf {
+        self.0.join("admin.sock")
+    }
+}
+
+fn read(path: &Path) -> Result<String, Complaint> {
+    std::fs::read_to_string(path)
+        .map_err(|error| Complaint::file(path, format!("cannot be read: {error}")))
+}
+
 /// The names whose TLS posternd itself terminates.
 #[derive(Debug)]
 pub struct Terminated {
@@ -64,9 +96,7 @@ pub struct Limits {
 impl Policy {
     /// Reads and validates a configuration file.
     pub fn load(path: &Path) -> Result<Policy, Complaint> {
-        let text = std::fs::read_to_string(path)
-            .map_err(|error| Complaint::file(path, format!("cannot be read: {error}")))?;
-        Policy::parse(path, &text)
+        Policy::parse(path, &read(path)?)
     }
 
     /// Validates a configuration's text; the files it names are read.
@@ -76,7 +106,7 @@ impl Policy {
         let read = Reading::new(path, text);
         let mut warnings = Vec::new();
 
-        let decide = read.duration(&file.timeouts.decide, DEFAULT_DECIDE)?;
+        let decide = read.decide(&file.timeouts.decide, DEFAULT_DECIDE)?;
         let connect = read.duration(&file.timeouts.connect, DEFAULT_CONNECT)?;
         let mut services = BTreeMap::new();
         for (name, service) in &file.service {
@@ -85,7 +115,7 @@ impl Policy {
         }
 
         let tls = match &file.tls {
-            Some(tls) => read.terminated(tls, &services)?,
+            Some(tls) => Some(read.terminated(tls, &services)?),
             None => None,
         };
         let carriers = read.carriers(file.knock.carriers.as_ref(), tls.is_some())?;
@@ -101,14 +131,17 @@ impl Policy {
             .map(|route| read.route(route, &services, decide))
             .collect::<Result<Vec<_>, _>>()?;
 
+        let listen = read.listen(&file.listen)?;
         warn_of_opened(&routes, &mut warnings);
+        warn_of_unreachable(&routes, tls.as_ref(), &mut warnings);
+        warn_of_targets(&services, &listen, &mut warnings);
         if carriers.is_empty() {
             warnings.push("no carrier is enabled: nobody can knock".to_owned());
         } else if !services.values().any(|service| service.knock) {
             warnings.push("no service has knock = true: a knock leads nowhere".to_owned());
         }
         Ok(Policy {
-            listen: read.listen(&file.listen)?,
+            listen,
             public: read.public(file.public.as_ref(), HTTPS)?,
             fallback,
             state: read.beside(&file.state),
@@ -125,11 +158,11 @@ impl Policy {
     }
 
     pub fn clients_file(&self) -> PathBuf {
-        self.state.join("clients.toml")
+        State(self.state.clone()).clients_file()
     }
 
     pub fn admin_socket(&self) -> PathBuf {
-        self.state.join("admin.sock")
+        State(self.state.clone()).admin_socket()
     }
 
     /// The service a knock may name.
@@ -176,9 +209,62 @@ fn warn_of_opened(routes: &[Route], warnings: &mut Vec<String>) {
     }
 }
 
+fn warn_of_unreachable(routes: &[Route], tls: Option<&Terminated>, warnings: &mut Vec<String>) {
+    let Some(tls) = tls else { return };
+    for route in routes {
+        let FirstBytes::Sni(patterns) = &route.first_bytes else { continue };
+        for name in tls.names.iter().filter(|name| patterns.iter().any(|p| p.matches(name))) {
+            let service = &route.service.name;
+            warnings.push(format!(
+                "{name} stands in [tls] names, so the route to {service:?} never gets it"
+            ));
+        }
+    }
+}
+
+fn warn_of_targets(
+    services: &BTreeMap<String, Arc<Service>>,
+    listen: &[SocketAddr],
+    warnings: &mut Vec<String>,
+) {
+    for service in services.values() {
+        let name = &service.name;
+        match &service.target {
+            Target::Exec(command) => {
+                if let Some(program) = command.first()
+                    && !Path::new(program).is_file()
+                {
+                    warnings.push(format!("service {name:?}: there is no program {program}"));
+                }
+            }
+            Target::Tcp(to) | Target::Tls(to, _) => {
+                let own = |address: &SocketAddr| {
+                    let same = to.host.parse().is_ok_and(|host: IpAddr| host == address.ip());
+                    let here = address.ip().is_unspecified() && crate::tls::is_loopback(&to.host);
+                    to.port == address.port() && (same || here)
+                };
+                if listen.iter().any(own) {
+                    warnings.push(format!("service {name:?} leads back to posternd's own {to}"));
+                }
+            }
+            Target::Unix(_) => {}
+        }
+    }
+}
+
 impl Limits {
     pub const DEFAULT: Limits =
         Limits { connections: 10_000, undecided: 1024, undecided_per_address: 256 };
+
+    /// What fits into so many descriptors: a connection takes two, and an undecided one may hold its
+    /// website's besides its own.
+    pub fn fit(self, descriptors: usize) -> Limits {
+        // Listeners, files, the admin socket, pipes of the relay, a clients file being written.
+        const OTHERS: usize = 128;
+        let undecided = self.undecided.min(descriptors / 8);
+        let left = descriptors.saturating_sub(OTHERS + undecided * 2) / 2;
+        Limits { connections: self.connections.min(left), undecided, ..self }
+    }
 
     /// How many places visitors may hold: a tenth, and at least 64, are kept for the admitted.
     pub fn visitors(&self) -> usize {

@@ -22,6 +22,9 @@ use crate::route::{FirstBytes, NamePattern, Route, Wanted};
 use crate::service::{self, Endpoint, Service, Target};
 use crate::tls::{self, Inward, Outward, Trust};
 
+/// Longer than any website lets a visitor keep silent.
+const MOST_DECIDE: Duration = Duration::from_secs(60);
+
 const WINDOW: std::ops::RangeInclusive<u64> = 5..=300;
 
 /// How long a client must stay silent where a route does not say.
@@ -83,6 +86,20 @@ impl<'a> Reading<'a> {
                 );
                 self.complain(text, what)
             })
+    }
+
+    pub(crate) fn decide(
+        &self,
+        text: &Option<Spanned<String>>,
+        default: Duration,
+    ) -> Result<Duration> {
+        let decide = self.duration(text, default)?;
+        match text {
+            Some(text) if decide > MOST_DECIDE => {
+                Err(self.complain(text, "decide must not be longer than 60s"))
+            }
+            Some(_) | None => Ok(decide),
+        }
     }
 
     pub(crate) fn window(
@@ -156,7 +173,7 @@ impl<'a> Reading<'a> {
     /// Without a list: all that can work, tls where TLS is terminated and plain always.
     pub(crate) fn carriers(
         &self,
-        names: Option<&Spanned<Vec<Spanned<String>>>>,
+        names: Option<&config::List>,
         terminates: bool,
     ) -> Result<Vec<Carrier>> {
         let Some(names) = names else {
@@ -184,18 +201,11 @@ impl<'a> Reading<'a> {
         Ok(carriers)
     }
 
-    pub(crate) fn terminated(
-        &self,
-        tls: &config::Tls,
-        services: &Services,
-    ) -> Result<Option<Terminated>> {
-        let names = self.all(tls.names.get_ref(), |name| {
+    pub(crate) fn terminated(&self, tls: &config::Tls, services: &Services) -> Result<Terminated> {
+        let names = self.all(&tls.names, |name| {
             HostName::parse(name.as_bytes())
                 .ok_or("is not a host name (patterns are not possible here)")
         })?;
-        if names.is_empty() {
-            return Ok(None);
-        }
         let Some(visitors) = &tls.visitors else {
             let what = "visitors is missing: say which service gets what comes for these names without a knock";
             return Err(self.complain(&tls.names, what));
@@ -211,7 +221,7 @@ impl<'a> Reading<'a> {
             let at = if error.concerns(&key) { &tls.key } else { &tls.certificate };
             self.complain(at, error.to_string())
         })?;
-        Ok(Some(Terminated { names, inward, visitors: target }))
+        Ok(Terminated { names, inward, visitors: target })
     }
 
     pub(crate) fn service(
@@ -347,17 +357,23 @@ impl<'a> Reading<'a> {
         })
     }
 
-    fn nets(&self, list: Option<&Vec<Spanned<String>>>) -> Result<Vec<IpNet>> {
-        let list = list.map_or(&[][..], Vec::as_slice);
-        self.all(list, |text| parse_net(text).ok_or("is not an address or a range like 10.0.0.0/8"))
+    fn nets(&self, list: Option<&config::List>) -> Result<Vec<IpNet>> {
+        let parse =
+            |text: &str| parse_net(text).ok_or("is not an address or a range like 10.0.0.0/8");
+        list.map_or(Ok(Vec::new()), |list| self.all(list, parse))
     }
 
+    /// A list that is there but empty is refused: it could be read as "any" or as "none".
     fn all<T>(
         &self,
-        list: &[Spanned<String>],
+        list: &config::List,
         parse: impl Fn(&str) -> std::result::Result<T, &'static str>,
     ) -> Result<Vec<T>> {
-        list.iter()
+        if list.get_ref().is_empty() {
+            return Err(self.complain(list, "names nothing; leave the key out instead"));
+        }
+        list.get_ref()
+            .iter()
             .map(|text| {
                 parse(text.get_ref())
                     .map_err(|what| self.complain(text, format!("{:?} {what}", text.get_ref())))

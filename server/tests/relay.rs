@@ -3,7 +3,7 @@
 use std::future::pending;
 use std::time::Duration;
 
-use posternd::relay::{End, Ended, relay};
+use posternd::relay::{End, Ended, Guest, relay};
 use posternd::stream::Stream;
 use socket2::SockRef;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
@@ -33,7 +33,8 @@ async fn between() -> Between {
     let (client, ours) = pair().await;
     let (upstream, theirs) = pair().await;
     let (ours, theirs) = (Stream::from(ours), Stream::from(theirs));
-    let relay = tokio::spawn(relay(ours, theirs, Vec::new(), Vec::new(), pending()));
+    let relay =
+        tokio::spawn(relay(Guest::Admitted, ours, theirs, Vec::new(), Vec::new(), pending()));
     Between { client, upstream, relay }
 }
 
@@ -164,7 +165,7 @@ async fn what_was_read_before_goes_first() {
     let (mut upstream, theirs) = pair().await;
     let (ours, theirs) = (Stream::from(ours), Stream::from(theirs));
     let (first_up, first_down) = (b"GET".to_vec(), b"ack".to_vec());
-    let relay = tokio::spawn(relay(ours, theirs, first_up, first_down, pending()));
+    let relay = tokio::spawn(relay(Guest::Admitted, ours, theirs, first_up, first_down, pending()));
     client.write_all(b" /").await.expect("sent");
     client.shutdown().await.expect("ended");
     upstream.shutdown().await.expect("ended");
@@ -179,7 +180,14 @@ async fn a_cut_ends_both_sides() {
     let (mut upstream, theirs) = pair().await;
     let (cut, was_cut) = oneshot::channel::<()>();
     let until = async { was_cut.await.expect("the sender says when") };
-    let relay = tokio::spawn(relay(ours.into(), theirs.into(), Vec::new(), Vec::new(), until));
+    let relay = tokio::spawn(relay(
+        Guest::Admitted,
+        ours.into(),
+        theirs.into(),
+        Vec::new(),
+        Vec::new(),
+        until,
+    ));
     client.write_all(b"x").await.expect("sent");
     upstream.read_exact(&mut [0]).await.expect("read");
     cut.send(()).expect("the relay waits");
@@ -199,4 +207,18 @@ async fn an_urgent_byte_does_no_harm() {
     assert_eq!(read_all(&mut it.upstream).await.expect("read"), b"beforeafter");
     it.upstream.shutdown().await.expect("ended");
     assert_eq!(ended(it.relay).await.end, End::Closed);
+}
+
+#[tokio::test]
+async fn half_a_connection_does_not_hold_a_visitors_place_for_ever() {
+    let (client, ours) = pair().await;
+    let (mut upstream, theirs) = pair().await;
+    tokio::time::pause();
+    let (ours, theirs) = (ours.into(), theirs.into());
+    let relay =
+        tokio::spawn(relay(Guest::Visitor, ours, theirs, Vec::new(), Vec::new(), pending()));
+    upstream.shutdown().await.expect("ended");
+    // Time is paused: it goes on only when nothing else can, and so by the relay's own timer.
+    assert_eq!(relay.await.expect("no panic").end, End::Closed);
+    drop(client);
 }

@@ -1,7 +1,7 @@
 //! The clients file as a value: who has which key and may reach what. Reads text; never touches the
 //! file system, which is `store.rs`'s work.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::net::IpAddr;
 use std::path::Path;
 use std::sync::Arc;
@@ -13,6 +13,7 @@ use postern_shared::invite::Grant;
 use postern_shared::knock::{Carrier, CarrierKey, ClientKey, Kid, Locator, ServerId};
 use serde::{Deserialize, Serialize};
 use toml::Spanned;
+use zeroize::Zeroizing;
 
 use crate::complaint::Complaint;
 
@@ -24,7 +25,7 @@ pub const MAX_LOCATORS: usize = 2;
 #[serde(rename_all = "kebab-case", deny_unknown_fields)]
 pub(super) struct File {
     pub server_id: String,
-    pub locators: Vec<String>,
+    pub locators: Vec<Zeroizing<String>>,
     #[serde(default)]
     pub client: Vec<Spanned<Entry>>,
 }
@@ -35,11 +36,11 @@ pub(super) struct File {
 pub(super) struct Entry {
     pub name: String,
     pub kid: u32,
-    pub key: String,
+    pub key: Zeroizing<String>,
     /// Service names with the numbers that knocks name them by.
     pub services: BTreeMap<String, u16>,
-    #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    pub from: Vec<String>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub from: Option<Vec<String>>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub until: Option<String>,
 }
@@ -96,7 +97,7 @@ impl Clients {
     /// Reads the file's text.
     pub fn parse(path: &Path, text: &str) -> Result<Clients, Complaint> {
         let file: File =
-            toml::from_str(text).map_err(|error| Complaint::toml(path, text, &error))?;
+            toml::from_str(text).map_err(|error| Complaint::secret_toml(path, text, &error))?;
         let server = hex::decode(&file.server_id)
             .map(ServerId)
             .ok_or_else(|| Complaint::file(path, "server-id must be 32 hexadecimal digits"))?;
@@ -173,10 +174,20 @@ fn client(entry: Entry, server: &ServerId) -> Result<Client, String> {
     if entry.services.is_empty() {
         return Err("services names none".to_owned());
     }
+    let numbers: BTreeSet<_> = entry.services.values().collect();
+    if numbers.len() < entry.services.len() {
+        return Err("two of its services have the same number".to_owned());
+    }
+    if entry.from.as_ref().is_some_and(Vec::is_empty) {
+        return Err(
+            "from names nothing; leave it out to let the client come from anywhere".to_owned()
+        );
+    }
     let services =
         entry.services.into_iter().map(|(service, number)| Grant { service, number }).collect();
     let from = entry
         .from
+        .unwrap_or_default()
         .iter()
         .map(|text| parse_net(text).ok_or_else(|| format!("{text:?} is not an address range")))
         .collect::<Result<_, _>>()?;
@@ -197,9 +208,15 @@ fn client(entry: Entry, server: &ServerId) -> Result<Client, String> {
     })
 }
 
-/// An address range in CIDR notation, or one address.
+/// An address range in CIDR notation, or one address; a v4-mapped one is the v4 one that it means.
 pub fn parse_net(text: &str) -> Option<IpNet> {
-    text.parse().ok().or_else(|| text.parse::<IpAddr>().ok().map(IpNet::from))
+    let net: IpNet = text.parse().ok().or_else(|| text.parse::<IpAddr>().ok().map(IpNet::from))?;
+    match (net.addr().to_canonical(), net.prefix_len().checked_sub(96)) {
+        (IpAddr::V4(v4), Some(prefix)) if net.addr().is_ipv6() => {
+            IpNet::new(IpAddr::V4(v4), prefix).ok()
+        }
+        _ => Some(net),
+    }
 }
 
 #[cfg(test)]

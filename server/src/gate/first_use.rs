@@ -3,7 +3,7 @@
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError};
 
 use jiff::Timestamp;
 use postern_shared::knock::Kid;
@@ -17,7 +17,9 @@ const FILE: &str = "first-use.toml";
 #[derive(Debug)]
 pub struct FirstUses {
     path: PathBuf,
-    by_kid: Mutex<BTreeMap<String, Timestamp>>,
+    by_kid: Arc<Mutex<BTreeMap<String, Timestamp>>>,
+    /// Held while the file is written, so that no older text replaces a newer one.
+    writing: Arc<Mutex<()>>,
 }
 
 impl FirstUses {
@@ -29,7 +31,7 @@ impl FirstUses {
             warn!(file = %path.display(), %error, "first uses are not readable and start anew");
             BTreeMap::new()
         });
-        FirstUses { path, by_kid: Mutex::new(by_kid) }
+        FirstUses { path, by_kid: Arc::new(Mutex::new(by_kid)), writing: Arc::default() }
     }
 
     pub fn of(&self, kid: Kid) -> Option<Timestamp> {
@@ -38,17 +40,19 @@ impl FirstUses {
 
     /// Notes a use, and writes the file if it is the key's first.
     pub(super) fn note(&self, kid: Kid) {
-        let text = {
-            let mut by_kid = self.by_kid.lock().unwrap_or_else(PoisonError::into_inner);
+        let by_kid = self.by_kid.clone();
+        {
+            let mut by_kid = by_kid.lock().unwrap_or_else(PoisonError::into_inner);
             if by_kid.contains_key(&kid.to_string()) {
                 return;
             }
             by_kid.insert(kid.to_string(), Timestamp::now());
-            toml::to_string(&*by_kid)
-        };
-        let path = self.path.clone();
+        }
+        let (path, writing) = (self.path.clone(), self.writing.clone());
         // A slow disk must not hold the client that is just being let in.
         tokio::task::spawn_blocking(move || {
+            let _one = writing.lock().unwrap_or_else(PoisonError::into_inner);
+            let text = toml::to_string(&*by_kid.lock().unwrap_or_else(PoisonError::into_inner));
             let written =
                 text.map_err(std::io::Error::other).and_then(|text| store::replace(&path, &text));
             if let Err(error) = written {

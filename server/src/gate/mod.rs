@@ -73,20 +73,20 @@ impl Gate {
         verdict
     }
 
-    /// Reads the clients file again. When it cannot be read the clients in force stay.
-    pub fn reload(&self) -> Result<usize, Complaint> {
-        let clients = Arc::new(store::read(&self.path)?);
+    /// The clients file as it is now, to be put in force with [`set_clients`](Self::set_clients).
+    pub fn read_clients(&self) -> Result<Clients, Complaint> {
+        store::read(&self.path)
+    }
+
+    /// Puts these clients in force; answers how many they are.
+    pub fn set_clients(&self, clients: Clients) -> usize {
         let count = clients.len();
-        self.clients.send_replace(clients);
-        Ok(count)
+        self.clients.send_replace(Arc::new(clients));
+        count
     }
 
     pub fn clients(&self) -> Arc<Clients> {
         self.clients.borrow().clone()
-    }
-
-    pub fn path(&self) -> &Path {
-        &self.path
     }
 
     /// Completes when the client's key is no longer in the clients file: its tunnels then end.

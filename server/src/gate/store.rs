@@ -3,7 +3,7 @@
 
 use std::fs::{self, File as Handle, OpenOptions};
 use std::io::{self, Write};
-use std::os::unix::fs::{MetadataExt, OpenOptionsExt, PermissionsExt};
+use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 
 use postern_shared::hex;
@@ -12,21 +12,30 @@ use postern_shared::knock::{ClientKey, Kid};
 use rustix::fs::{FlockOperation, flock};
 use tempfile::NamedTempFile;
 use toml::Spanned;
+use tracing::info;
 use zeroize::Zeroizing;
 
 use super::clients::{Clients, Entry, File};
 use crate::complaint::Complaint;
 
 const HEADER: &str = "# Keys of the clients that may knock. Secret. Written by `posternd client`; posternd reads it\n\
-                      # again when it changes. A fleet of servers behind one name shares this file.\n\n";
+                      # again when it changes.\n\n";
+
+/// Makes the state directory for its owner alone, if there is none.
+pub fn make_state(path: &Path) -> Result<(), Complaint> {
+    let made = fs::DirBuilder::new().recursive(true).mode(0o700).create(path);
+    made.map_err(|error| Complaint::file(path, format!("cannot be made: {error}")))
+}
 
 /// Reads the clients file; makes it, with a new server id and locator, if there is none.
 pub fn open(path: &Path) -> Result<Clients, Complaint> {
+    let path = &real(path);
     let _lock = Lock::take(path)?;
     if !path.exists() {
+        info!(file = %path.display(), "there are no clients yet: made a new server id and locator");
         let file = File {
             server_id: hex::encode(&random::<16>()).to_string(),
-            locators: vec![hex::encode(&random::<32>()).to_string()],
+            locators: vec![hex::encode(&random::<32>())],
             client: Vec::new(),
         };
         write(path, &file)?;
@@ -59,6 +68,7 @@ pub struct Added {
 
 /// Adds a client with a key of its own.
 pub fn add(path: &Path, new: NewClient) -> Result<Added, Complaint> {
+    let path = &real(path);
     let _lock = Lock::take(path)?;
     let mut file = parse(path)?;
     if file.client.iter().any(|entry| entry.get_ref().name == new.name) {
@@ -79,9 +89,9 @@ pub fn add(path: &Path, new: NewClient) -> Result<Added, Complaint> {
     let entry = Entry {
         name: new.name,
         kid: kid.value(),
-        key: hex::encode(key.expose()).to_string(),
+        key: hex::encode(key.expose()),
         services: services.iter().map(|grant| (grant.service.clone(), grant.number)).collect(),
-        from: new.from,
+        from: (!new.from.is_empty()).then_some(new.from),
         until: new.until,
     };
     file.client.push(Spanned::new(0..0, entry));
@@ -91,6 +101,7 @@ pub fn add(path: &Path, new: NewClient) -> Result<Added, Complaint> {
 
 /// Removes a client; answers the kid that its key had.
 pub fn revoke(path: &Path, name: &str) -> Result<Kid, Complaint> {
+    let path = &real(path);
     let _lock = Lock::take(path)?;
     let mut file = parse(path)?;
     let Some(at) = file.client.iter().position(|entry| entry.get_ref().name == name) else {
@@ -119,6 +130,12 @@ impl Stamp {
             size: meta.size(),
         })
     }
+}
+
+/// The file itself, where `path` is a link to one that several servers share: replacing the link would
+/// cut this server loose from the others.
+fn real(path: &Path) -> PathBuf {
+    fs::canonicalize(path).unwrap_or_else(|_| path.to_owned())
 }
 
 fn text(path: &Path) -> Result<Zeroizing<String>, Complaint> {
@@ -189,7 +206,7 @@ impl Lock {
         let lock = path.with_extension("toml.lock");
         let take = || -> io::Result<Handle> {
             let handle = OpenOptions::new().create(true).append(true).mode(0o600).open(&lock)?;
-            give_to_owner(&handle, &lock)?;
+            give_to_owner(&handle, path)?;
             flock(&handle, FlockOperation::LockExclusive)?;
             Ok(handle)
         };
@@ -259,6 +276,17 @@ mod tests {
             }
         });
         assert_eq!(read(&path).expect("read").len(), 8);
+    }
+
+    #[test]
+    fn a_link_stays_a_link() {
+        let dir = tempfile::tempdir().expect("a directory");
+        let (shared, path) = (dir.path().join("shared.toml"), dir.path().join("clients.toml"));
+        open(&shared).expect("made");
+        std::os::unix::fs::symlink(&shared, &path).expect("linked");
+        add(&path, new("alice")).expect("added");
+        assert!(path.is_symlink());
+        assert_eq!(read(&shared).expect("read").len(), 1);
     }
 
     #[test]

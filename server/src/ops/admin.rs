@@ -93,6 +93,8 @@ pub struct Tunnel {
 pub enum AskError {
     #[error("no posternd is running with this configuration (no answer at {0})")]
     NotRunning(String),
+    #[error("posternd does not answer at {path}: {source}")]
+    NoAnswer { path: String, source: io::Error },
     #[error("the answer at {0} is not understood; is it another version of posternd?")]
     NotUnderstood(String),
     #[error("{0}")]
@@ -202,6 +204,14 @@ pub fn ask(path: &Path, request: Request) -> Result<Option<Status>, AskError> {
         Ok(Reply { error: Some(error), .. }) => Err(AskError::Refused(error)),
         Ok(Reply { status, .. }) => Ok(status),
         Err(error) if error.kind() == io::ErrorKind::Other => Err(AskError::NotUnderstood(shown)),
-        Err(_) => Err(AskError::NotRunning(shown)),
+        Err(error)
+            if matches!(
+                error.kind(),
+                io::ErrorKind::NotFound | io::ErrorKind::ConnectionRefused
+            ) =>
+        {
+            Err(AskError::NotRunning(shown))
+        }
+        Err(source) => Err(AskError::NoAnswer { path: shown, source }),
     }
 }

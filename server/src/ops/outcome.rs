@@ -7,6 +7,8 @@ use std::time::Duration;
 
 use tracing::info;
 
+use crate::relay::{End, Ended};
+
 /// The end of a connection.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Outcome {
@@ -113,6 +115,17 @@ impl Record {
             failure: None,
             up: 0,
             down: 0,
+        }
+    }
+
+    /// Takes over what a relay moved, and says how it ended; `cut` is why it was cut if it was.
+    pub fn outcome(&mut self, ended: Ended, cut: Outcome) -> Outcome {
+        (self.up, self.down) = (ended.up, ended.down);
+        match ended.end {
+            End::Closed => Outcome::Done,
+            End::ClientReset => Outcome::ClientReset,
+            End::UpstreamReset => Outcome::UpstreamReset,
+            End::Cut => cut,
         }
     }
 

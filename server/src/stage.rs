@@ -1,0 +1,119 @@
+//! What is being looked at: the connection itself, or what comes inside our own TLS. Decides what is
+//! worth waiting for there, which knock counts, and where a visitor goes; opens nothing.
+
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+
+use postern_shared::knock::Carrier;
+use postern_shared::sniff::LETTERS;
+
+use crate::conn::Arrival;
+use crate::decide::Patience;
+use crate::gate::{Admitted, Verdict};
+use crate::house::House;
+use crate::ops::outcome::{Record, Way};
+use crate::policy::Policy;
+use crate::route::{self, Seen};
+use crate::service::{Dialing, Service};
+
+/// One look at a connection.
+#[derive(Debug)]
+pub struct Stage {
+    /// Where whoever is nothing else goes.
+    pub fallback: Arc<Service>,
+    pub patience: Patience,
+    pub dialing: Dialing,
+    depth: Depth,
+}
+
+#[derive(Debug)]
+enum Depth {
+    /// The TCP connection.
+    Outside,
+    /// Inside TLS. `binding` ties a token to its session; without one a token does not count.
+    Inside { binding: Option<[u8; 32]> },
+}
+
+impl Stage {
+    pub fn outside(policy: &Policy, arrival: &Arrival) -> Stage {
+        Stage {
+            fallback: policy.fallback.clone(),
+            patience: Patience {
+                interest: policy.outer_interest(),
+                silent_after: route::silent_after(&policy.routes, arrival.peer.ip()),
+                decide: policy.decide,
+            },
+            dialing: Dialing { peer: arrival.peer, local: arrival.local, sni: None },
+            depth: Depth::Outside,
+        }
+    }
+
+    pub fn inside(
+        self,
+        policy: &Policy,
+        visitors: Arc<Service>,
+        binding: Option<[u8; 32]>,
+    ) -> Stage {
+        Stage {
+            fallback: visitors,
+            patience: Patience {
+                interest: binding.map(|_| policy.inner_interest()).unwrap_or_default(),
+                silent_after: None,
+                decide: policy.decide,
+            },
+            dialing: self.dialing,
+            depth: Depth::Inside { binding },
+        }
+    }
+
+    pub fn fallback_way(&self) -> Way {
+        match self.depth {
+            Depth::Outside => Way::Fallback,
+            Depth::Inside { .. } => Way::Visitors,
+        }
+    }
+
+    /// Routes are for what came on the connection itself; inside our own TLS everybody but the
+    /// admitted goes where `[tls] visitors` says.
+    pub fn route<'a>(&self, policy: &'a Policy, seen: &Seen) -> Option<&'a Arc<Service>> {
+        match self.depth {
+            Depth::Outside => route::choose(&policy.routes, seen, self.dialing.peer.ip()),
+            Depth::Inside { .. } => None,
+        }
+    }
+
+    /// Whether these letters are a knock, and the service that they open.
+    pub fn judge(
+        &self,
+        house: &House,
+        policy: &Policy,
+        letters: &[u8; LETTERS],
+        record: &mut Record,
+    ) -> Option<(Admitted, Arc<Service>)> {
+        let (carrier, binding) = match &self.depth {
+            Depth::Outside => (Carrier::Plain, &[][..]),
+            Depth::Inside { binding } => (Carrier::Tls, &binding.as_ref()?[..]),
+        };
+        let from = self.dialing.peer.ip();
+        let (client, refused) =
+            match house.gate.judge(carrier, letters, binding, from, policy.window) {
+                Verdict::Stranger => return None,
+                Verdict::Refused { client, reason } => (client, reason.name()),
+                Verdict::Admitted(admitted) => {
+                    let client = admitted.client.name.clone();
+                    if let Some(service) = policy.knock_service(&admitted.service) {
+                        house.counts.knocks_admitted.fetch_add(1, Ordering::Relaxed);
+                        record.client = Some(client);
+                        record.carrier = Some(carrier.name());
+                        return Some((admitted, service.clone()));
+                    }
+                    (client, "service")
+                }
+            };
+        house.counts.knocks_refused.fetch_add(1, Ordering::Relaxed);
+        record.client = Some(client);
+        record.carrier = Some(carrier.name());
+        record.refused = Some(refused);
+        None
+    }
+}
