@@ -228,6 +228,21 @@ mod tests {
     }
 
     #[tokio::test]
+    async fn what_came_unseen_is_discarded_too() {
+        let (mut client, mut front) = pair().await;
+        client.write_all(b"first piece").await.expect("sent");
+        // Cancelled: more is wanted than comes, and so the second piece wakes nobody.
+        let look = tokio::time::timeout(std::time::Duration::from_millis(50), front.look(96));
+        assert!(look.await.is_err());
+        client.write_all(b"second piece").await.expect("sent");
+        tokio::time::sleep(std::time::Duration::from_millis(50)).await;
+        front.discard();
+        drop(front);
+        // Unread bytes would make the close a reset (RFC 9293, section 3.6.1).
+        assert_eq!(client.read(&mut [0; 8]).await.expect("an end, not a reset"), 0);
+    }
+
+    #[tokio::test]
     async fn only_what_was_for_us_is_taken() {
         let (mut client, mut front) = pair().await;
         client.write_all(b"0123456789rest").await.expect("sent");

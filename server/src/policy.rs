@@ -271,3 +271,64 @@ impl Limits {
         self.connections.saturating_sub((self.connections / 10).max(64))
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn parse(more: &str) -> Result<Policy, Complaint> {
+        let text = format!(
+            "listen = [\"127.0.0.1:443\"]\nfallback = \"web\"\nstate = \"state\"\n\
+             service.web.to = \"tcp://127.0.0.1:8443\"\n\
+             service.ssh = {{ to = \"tcp://127.0.0.1:22\", knock = true }}\n{more}"
+        );
+        Policy::parse(Path::new("p.toml"), &text)
+    }
+
+    fn warnings(more: &str) -> String {
+        parse(more).expect("accepted").warnings.join("; ")
+    }
+
+    #[test]
+    fn an_empty_list_opens_nothing() {
+        for list in ["sni", "protocol", "from", "not-from"] {
+            let refused = parse(&format!("[[route]]\n{list} = []\nservice = \"ssh\"\n"));
+            let refused = refused.expect_err("refused").to_string();
+            assert!(refused.contains("names nothing"), "{list}: {refused}");
+        }
+    }
+
+    #[test]
+    fn doubtful_things_are_named() {
+        assert_eq!(warnings(""), "");
+        let opened = "[[route]]\nprotocol = [\"ssh\"]\nservice = \"ssh\"\n";
+        assert!(warnings(opened).contains("opens \"ssh\" to visitors"));
+        let all = "[[route]]\nservice = \"web\"\n[[route]]\nno-sni = true\nservice = \"web\"\n";
+        assert!(warnings(all).contains("can never match"));
+        let looped = "[service.loop]\nto = \"tcp://127.0.0.1:443\"\n";
+        assert!(warnings(looped).contains("leads back"));
+        let missing = "[service.gone]\nto = \"exec:/no/such/program\"\n";
+        assert!(warnings(missing).contains("there is no program"));
+        assert!(warnings("[knock]\ncarriers = []\n").contains("nobody can knock"));
+    }
+
+    #[test]
+    fn the_state_is_found_in_a_faulty_file() {
+        let dir = tempfile::tempdir().expect("a directory");
+        let path = dir.path().join("p.toml");
+        std::fs::write(&path, "state = \"here\"\nunknown = true\n").expect("written");
+        assert!(Policy::load(&path).is_err());
+        let state = State::of(&path).expect("found");
+        assert_eq!(state.clients_file(), dir.path().join("here/clients.toml"));
+    }
+
+    #[test]
+    fn places_fit_the_descriptors() {
+        assert_eq!(Limits::DEFAULT.fit(1_000_000), Limits::DEFAULT);
+        for descriptors in [256, 1024, 4096, 20_000] {
+            let fit = Limits::DEFAULT.fit(descriptors);
+            assert!(fit.connections * 2 + fit.undecided * 2 < descriptors, "{fit:?}");
+            assert!(fit.connections > 0 && fit.undecided > 0, "{fit:?}");
+        }
+    }
+}

@@ -261,6 +261,31 @@ mod tests {
     }
 
     #[test]
+    fn a_value_of_the_wrong_type_is_not_quoted() {
+        let secret = "03".repeat(32);
+        for text in [
+            file(&entry("a", 1, "")).replace("kid = 1", &format!("kid = \"{secret}\"")),
+            file(&entry("a", 1, ""))
+                .replace("locators = [", "locators = [[")
+                .replace("\"]", "\"]]"),
+            format!("locators = \"{secret}\""),
+            secret.clone(),
+        ] {
+            let complaint = complaint(&text);
+            assert!(!complaint.contains("0303") && !complaint.contains("0202"), "{complaint}");
+            assert!(complaint.starts_with("clients.toml:"), "{complaint}");
+        }
+    }
+
+    #[test]
+    fn a_mapped_range_is_the_range_it_means() {
+        let net = parse_net("::ffff:10.0.0.0/104").expect("a range");
+        assert!(net.contains(&"10.200.0.1".parse::<IpAddr>().expect("an address")));
+        assert_eq!(parse_net("::ffff:10.0.0.1"), parse_net("10.0.0.1"));
+        assert_eq!(parse_net("10.0.0.0/33"), None);
+    }
+
+    #[test]
     fn complaints_say_where_and_never_show_a_key() {
         for (text, expected) in [
             (file(&entry("a", 0, "")), "clients.toml:3:1: client \"a\": kid must not be 0"),
@@ -275,6 +300,14 @@ mod tests {
             (
                 file(&entry("a", 1, "from = [\"10.0.0.0/99\"]")),
                 "clients.toml:3:1: client \"a\": \"10.0.0.0/99\" is not an address range",
+            ),
+            (
+                file(&entry("a", 1, "from = []")),
+                "clients.toml:3:1: client \"a\": from names nothing; leave it out to let the client come from anywhere",
+            ),
+            (
+                file(&entry("a", 1, "")).replace("ssh = 1", "ssh = 1, git = 1"),
+                "clients.toml:3:1: client \"a\": two of its services have the same number",
             ),
             (
                 file(&entry("a", 1, "until = \"soon\"")),
