@@ -27,6 +27,8 @@ pub enum CommandError {
     #[error(transparent)]
     File(#[from] Complaint),
     #[error(transparent)]
+    Change(store::ChangeError),
+    #[error(transparent)]
     Refused(#[from] Refused),
     #[error(transparent)]
     Ask(#[from] AskError),
@@ -38,6 +40,18 @@ pub enum CommandError {
     NotTaken { source: AskError },
     #[error("{0}")]
     Usage(String),
+}
+
+impl From<store::ChangeError> for CommandError {
+    /// A file that cannot be read is the same fault for every command.
+    fn from(error: store::ChangeError) -> CommandError {
+        match error {
+            store::ChangeError::File(complaint) => complaint.into(),
+            store::ChangeError::Taken(_) | store::ChangeError::Unknown(_) => {
+                CommandError::Change(error)
+            }
+        }
+    }
 }
 
 /// What to print: `text` on stdout, `remarks` on stderr.

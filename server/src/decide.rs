@@ -49,9 +49,7 @@ pub async fn decide(
                 return Decided::Seen(Seen::Other);
             }
         };
-        // Bytes that are there count, also when the time is up at the same moment.
         tokio::select! {
-            biased;
             looked = front.look(want) => match looked {
                 Ok(Glance::Enough) => {}
                 Ok(Glance::NoMore) => more = false,
@@ -61,8 +59,14 @@ pub async fn decide(
             () = place.hurried() => more = false,
             () = sleep_until(deadline) => more = false,
             () = sleep_until(opened + silence.unwrap_or_default()), if silence.is_some() => {
-                return Decided::Seen(Seen::Silent(opened.elapsed()));
+                front.look_again();
+                if front.seen().is_empty() {
+                    return Decided::Seen(Seen::Silent(opened.elapsed()));
+                }
             }
+        }
+        if !more {
+            front.look_again();
         }
     }
 }

@@ -93,7 +93,10 @@ fn status(error: &anyhow::Error) -> u8 {
         Some(CommandError::Refused(error)) => refused(error),
         Some(CommandError::Usage(_)) => USAGE,
         Some(
-            CommandError::Ask(_) | CommandError::NotTaken { .. } | CommandError::Certificate(_),
+            CommandError::Ask(_)
+            | CommandError::Change(_)
+            | CommandError::NotTaken { .. }
+            | CommandError::Certificate(_),
         )
         | None => FAILED,
     }

@@ -47,13 +47,17 @@ impl Client {
 
     /// A command that finds this client's profile.
     pub fn at_home(&self, program: impl AsRef<Path>) -> Command {
-        let mut command = bounded(program);
-        command.env("HOME", &self.home).env_remove("XDG_CONFIG_HOME");
+        self.settle(bounded(program))
+    }
+
+    /// Makes this client's home that of the command.
+    pub fn settle(&self, mut command: Command) -> Command {
+        command.env("HOME", &self.home).env("GIT_CONFIG_NOSYSTEM", "1");
+        command.env_remove("XDG_CONFIG_HOME").env_remove("XDG_STATE_HOME");
         command.env("GIT_SSH_COMMAND", format!("ssh -F {}", self.ssh_config().display()));
         for role in ["AUTHOR", "COMMITTER"] {
             command.env(format!("GIT_{role}_NAME"), "A").env(format!("GIT_{role}_EMAIL"), "a@b");
         }
-        command.env("GIT_CONFIG_NOSYSTEM", "1");
         command
     }
 

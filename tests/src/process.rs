@@ -7,7 +7,7 @@ use std::process::{Child, Command, ExitStatus, Output, Stdio};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use rustix::process::{Pid, Signal, kill_process};
+use rustix::process::{Pid, Resource, Rlimit, Signal, kill_process, prlimit};
 
 /// Generous: the machine may be small and busy. Nothing waits that long unless it fails.
 pub const DEADLINE: Duration = Duration::from_secs(60);
@@ -40,6 +40,13 @@ impl Process {
 
     pub fn signal(&self, signal: Signal) {
         send(self.pid(), signal);
+    }
+
+    /// Leaves it with so many descriptors at most.
+    pub fn limit_descriptors(&self, most: usize) {
+        let most = u64::try_from(most).ok();
+        let limit = Rlimit { current: most, maximum: most };
+        prlimit(Some(id(self.pid())), Resource::Nofile, limit).expect("limit a child");
     }
 
     /// How long it kept processors busy.
@@ -89,8 +96,11 @@ impl Drop for Process {
 
 /// Sends a signal to a process that this test started.
 pub fn send(pid: u32, signal: Signal) {
-    let pid = i32::try_from(pid).ok().and_then(Pid::from_raw).expect("a process id");
-    kill_process(pid, signal).expect("signal a child");
+    kill_process(id(pid), signal).expect("signal a child");
+}
+
+fn id(pid: u32) -> Pid {
+    i32::try_from(pid).ok().and_then(Pid::from_raw).expect("a process id")
 }
 
 /// Whether a process of this id exists.

@@ -29,10 +29,6 @@ impl World {
     pub fn with(more: &str) -> World {
         let scratch = Scratch::new();
         let nginx = Nginx::start(&scratch);
-        World::around(scratch, nginx, more)
-    }
-
-    pub fn around(scratch: Scratch, nginx: Nginx, more: &str) -> World {
         let sshd = Sshd::start(&scratch);
         let mut cert = posternd::posternd(&["cert", "--name", "ssh.example.com", "--out"]);
         success(cert.arg(scratch.path("")));

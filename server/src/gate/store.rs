@@ -66,17 +66,24 @@ pub struct Added {
     pub clients: Clients,
 }
 
+/// Why the clients file was not changed.
+#[derive(Debug, PartialEq, Eq, thiserror::Error)]
+pub enum ChangeError {
+    #[error(transparent)]
+    File(#[from] Complaint),
+    #[error("there is a client named {0:?} already; revoke it, or choose another name")]
+    Taken(String),
+    #[error("no client is named {0:?}; `posternd client list` shows them")]
+    Unknown(String),
+}
+
 /// Adds a client with a key of its own.
-pub fn add(path: &Path, new: NewClient) -> Result<Added, Complaint> {
+pub fn add(path: &Path, new: NewClient) -> Result<Added, ChangeError> {
     let path = &real(path);
     let _lock = Lock::take(path)?;
     let mut file = parse(path)?;
     if file.client.iter().any(|entry| entry.get_ref().name == new.name) {
-        let what = format!(
-            "there is a client named {:?} already; revoke it or choose another name",
-            new.name
-        );
-        return Err(Complaint::file(path, what));
+        return Err(ChangeError::Taken(new.name));
     }
     let taken = |kid: u32| file.client.iter().any(|entry| entry.get_ref().kid == kid);
     let kid = std::iter::repeat_with(|| u32::from_be_bytes(random()))
@@ -100,17 +107,16 @@ pub fn add(path: &Path, new: NewClient) -> Result<Added, Complaint> {
 }
 
 /// Removes a client; answers the kid that its key had.
-pub fn revoke(path: &Path, name: &str) -> Result<Kid, Complaint> {
+pub fn revoke(path: &Path, name: &str) -> Result<Kid, ChangeError> {
     let path = &real(path);
     let _lock = Lock::take(path)?;
     let mut file = parse(path)?;
     let Some(at) = file.client.iter().position(|entry| entry.get_ref().name == name) else {
-        let what = format!("no client is named {name:?}; `posternd client list` shows them");
-        return Err(Complaint::file(path, what));
+        return Err(ChangeError::Unknown(name.to_owned()));
     };
     let entry = file.client.remove(at).into_inner();
     write(path, &file)?;
-    Kid::new(entry.kid).ok_or_else(|| Complaint::file(path, "kid must not be 0"))
+    Ok(Kid::new(entry.kid).ok_or_else(|| Complaint::file(path, "kid must not be 0"))?)
 }
 
 /// What tells whether a file was replaced or changed since one looked.

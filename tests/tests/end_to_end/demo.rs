@@ -3,7 +3,8 @@
 use std::process::Command;
 
 use postern_tests::posternd::{binary, posternd};
-use postern_tests::{Process, Scratch, failure, success, until};
+use postern_tests::{Process, Scratch, bounded, failure, success, until};
+use rustix::process::Signal;
 
 #[test]
 fn demo_checks_itself() {
@@ -17,18 +18,20 @@ fn demo_checks_itself() {
 fn what_demo_prints_can_be_pasted() {
     let scratch = Scratch::new();
     let mut demo = Command::new(binary("posternd"));
-    let demo = Process::spawn("demo", demo.arg("demo"), scratch.path("demo.log"));
-    let pasted = |start: &str| {
-        until(start, || {
-            let log = demo.log();
-            log.lines().map(str::trim).find(|line| line.starts_with(start)).map(str::to_owned)
-        })
-    };
-    let curl = pasted("curl ");
-    assert!(success(Command::new("sh").args(["-c", &curl])).contains('<'), "{curl}");
-    let ssh = pasted("ssh ");
-    assert_eq!(success(Command::new("sh").args(["-c", &format!("{ssh} 'echo hello'")])), "hello\n");
-    demo.signal(rustix::process::Signal::TERM);
+    let mut demo = Process::spawn("demo", demo.arg("demo"), scratch.path("demo.log"));
+    let all = until("the last words", || Some(demo.log()).filter(|log| log.contains("Ctrl-C")));
+    let pasted =
+        |start: &'static str| all.lines().map(str::trim).filter(move |l| l.starts_with(start));
+    let shell = |command: &str| success(bounded("sh").args(["-c", command]));
+    for curl in pasted("curl ") {
+        assert!(shell(curl).contains("<title>"), "{curl}");
+    }
+    for ssh in pasted("ssh ") {
+        assert_eq!(shell(&format!("{ssh} 'echo hello'")), "hello\n", "{ssh}");
+    }
+    assert_eq!((pasted("curl ").count(), pasted("ssh ").count()), (1, 2), "{all}");
+    demo.signal(Signal::TERM);
+    assert_eq!(demo.wait().code(), Some(0));
 }
 
 #[test]

@@ -13,5 +13,6 @@ mod ssh;
 mod startup;
 mod strangers;
 mod transfer;
+mod trust;
 mod tunnel;
 mod website;

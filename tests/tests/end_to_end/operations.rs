@@ -2,6 +2,7 @@
 
 use std::fs;
 use std::io::{Read, Write};
+use std::net::{Shutdown, TcpStream};
 use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 use std::process::Stdio;
@@ -9,7 +10,7 @@ use std::thread;
 
 use postern_shared::knock::Carrier;
 use postern_tests::client::feed;
-use postern_tests::net::connect;
+use postern_tests::net::{connect, read_all};
 use postern_tests::posternd::config;
 use postern_tests::process::text;
 use postern_tests::scratch::MIB;
@@ -88,6 +89,24 @@ fn a_bad_file_is_refused_and_the_old_one_stays() {
 }
 
 #[test]
+fn listeners_come_and_go_by_reload() {
+    let scratch = Scratch::new();
+    let web = TcpService::echo_after_eof();
+    let listen = |addresses: &str| config(web.address(), "").replace("\"127.0.0.1:0\"", addresses);
+    let server = Posternd::start(&scratch, &listen("\"127.0.0.1:0\""));
+    let mut visitor = connect(server.address());
+    visitor.write_all(b"hello\r\n").expect("write");
+
+    server.configure(&listen("\"127.0.0.2:0\", \"127.0.0.3:0\""));
+    success(&mut server.command(&["reload"]));
+    assert!(TcpStream::connect(server.address()).is_err(), "the old listener is closed");
+    let status = success(&mut server.command(&["status", "--json"]));
+    assert!(status.contains("127.0.0.2:") && status.contains("127.0.0.3:"), "{status}");
+    visitor.shutdown(Shutdown::Write).expect("shut down");
+    assert_eq!(read_all(&mut visitor).bytes, b"hello\r\n", "whoever was there stays");
+}
+
+#[test]
 fn a_new_client_is_noticed_without_a_reload() {
     let world = World::start();
     let invite = world.server.add_client("phone", &["--service", "ssh"]);
@@ -121,6 +140,17 @@ fn secrets_are_for_their_owner_only() {
         }
     }
     assert_eq!(checked, 1, "one profile");
+}
+
+#[test]
+fn a_broken_clients_file_takes_nobodys_key_away() {
+    let world = World::start();
+    fs::write(world.server.clients_file(), "server-id = \n").expect("write clients.toml");
+    let complaint = format!("{}:1:13: ", world.server.clients_file().display());
+    until("a complaint", || world.server.process.log().contains(&complaint).then_some(()));
+    assert_eq!(success(&mut world.client.ssh(Carrier::Tls, "echo in")), "in\n");
+    let message = failure(&mut world.server.command(&["check"]), 3);
+    assert!(message.contains(&complaint), "{message}");
 }
 
 #[test]

@@ -1,5 +1,6 @@
 //! OpenSSH through the tunnel: commands, terminals, many at once, masters and jumps.
 
+use std::fs;
 use std::process::Stdio;
 use std::thread;
 
@@ -114,4 +115,13 @@ fn a_persisting_master_lets_its_parent_go(carrier: Carrier) {
     assert_eq!(world.server.events("connection").len(), 0, "the master is still there");
     success(&mut persist(&["-O", "exit", carrier.name()]));
     until("the master to go", || (!control.exists()).then_some(()));
+}
+
+#[test]
+fn the_stanza_that_is_printed_works() {
+    let world = World::start();
+    let stanza = success(&mut world.client.postern(&["ssh-config", "laptop"]));
+    let ours = fs::read_to_string(world.client.ssh_config()).expect("read ssh_config");
+    fs::write(world.client.ssh_config(), stanza + &ours).expect("write ssh_config");
+    assert_eq!(success(world.client.openssh("ssh").args(["laptop", "echo hello"])), "hello\n");
 }

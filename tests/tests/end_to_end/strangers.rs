@@ -1,6 +1,7 @@
 //! Whoever does not knock sees the website, to the last byte and to the way the connection ends.
 
 use std::io::Write;
+use std::net::{Shutdown, SocketAddr};
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -8,7 +9,7 @@ use postern_tests::net::{Then, connect, read_all, without_date};
 use postern_tests::posternd::config;
 use postern_tests::process::text;
 use postern_tests::tls::hello;
-use postern_tests::{Nginx, Posternd, Scratch, exchange};
+use postern_tests::{Nginx, Posternd, Scratch, Seen, exchange};
 use socket2::SockRef;
 
 /// What strangers may send, with a name each.
@@ -49,22 +50,46 @@ fn probes() -> Vec<(&'static str, Vec<u8>)> {
     ]
 }
 
-#[test]
-fn whatever_is_sent_the_website_answers_as_it_would_directly() {
+/// Shows each probe to the website directly and through posternd, and compares what it says.
+fn compare(ask: impl Fn(SocketAddr, &[u8], Then) -> Seen + Sync) {
     let scratch = Scratch::new();
     let nginx = Nginx::start_with(&scratch, "client_header_timeout 1s;");
     let server = Posternd::start(&scratch, &config(nginx.https(), ""));
+    let (through, direct, ask) = (server.address(), nginx.https(), &ask);
     let probes = probes();
     thread::scope(|scope| {
         for (name, bytes) in &probes {
             for then in [Then::Wait, Then::Fin] {
-                let ask = move |at| exchange(at, bytes, then);
-                let (through, direct) = (server.address(), nginx.https());
-                scope.spawn(move || assert_eq!(ask(through), ask(direct), "{name}, then {then:?}"));
+                scope.spawn(move || {
+                    let (seen, expected) = (ask(through, bytes, then), ask(direct, bytes, then));
+                    assert_eq!(seen, expected, "{name}, then {then:?}");
+                });
             }
         }
     });
     assert!(!probes.is_empty());
+}
+
+#[test]
+fn whatever_is_sent_the_website_answers_as_it_would_directly() {
+    compare(exchange);
+}
+
+/// The pause is longer than posternd waits before it dials the website in advance.
+#[test]
+fn and_so_it_does_when_it_comes_in_pieces() {
+    compare(|to, bytes, then| {
+        let mut stream = connect(to);
+        for piece in bytes.chunks(bytes.len().div_ceil(3).max(1)) {
+            let _ = stream.write_all(piece);
+            thread::sleep(Duration::from_millis(120));
+        }
+        if let Then::Fin = then {
+            let _ = stream.shutdown(Shutdown::Write);
+        }
+        let seen = read_all(&mut stream);
+        Seen { bytes: without_date(&seen.bytes), ..seen }
+    });
 }
 
 /// The website's patience counts, whether it ends before our own decision or after it.

@@ -134,17 +134,6 @@ fn nobody_at_the_address_is_a_clear_error() {
     assert!(message.contains(&address) && message.lines().count() == 1, "{message}");
 }
 
-#[test]
-fn another_server_at_the_address_is_found_out() {
-    let world = World::start();
-    let address = world.nginx.https().to_string();
-    let ask = |carrier| ["--address", &address, "--carrier", carrier];
-    let message = failure(&mut world.client.connect(&ask("tls")), 6);
-    assert!(message.contains("in the middle"), "{message}");
-    let message = failure(&mut world.client.connect(&ask("plain")), 7);
-    assert!(message.contains("not admitted"), "{message}");
-}
-
 fn a_service_beyond_the_invite_is_refused_by_the_client(carrier: Carrier) {
     let world = World::start();
     let args = ["--service", "raw", "--carrier", carrier.name()];
@@ -173,9 +162,9 @@ fn a_revoked_key_loses_its_tunnel_and_is_not_admitted(carrier: Carrier) {
 /// An ssh session that holds a remote `cat`: ssh, its ProxyCommand, and the remote process.
 fn session(world: &World, carrier: Carrier) -> (Child, u32, u32) {
     // Not bounded: killing `timeout` would spare what it started.
-    let mut ssh = Command::new("ssh");
+    let mut ssh = world.client.settle(Command::new("ssh"));
     ssh.arg("-F").arg(world.client.ssh_config()).args([carrier.name(), "echo $$; exec cat"]);
-    let mut ssh = spawn(ssh.env("HOME", world.client.home()).env_remove("XDG_CONFIG_HOME"));
+    let mut ssh = spawn(&mut ssh);
     let mut remote = String::new();
     let stdout = ssh.stdout.as_mut().expect("stdout is a pipe");
     BufReader::new(stdout).read_line(&mut remote).expect("the remote shell's process id");
