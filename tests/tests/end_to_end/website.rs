@@ -95,6 +95,18 @@ fn the_proxy_header_tells_the_website_who_comes() {
     }
 }
 
+/// The sample as the guide has it included: nginx must not name the port it listens on.
+#[test]
+fn redirects_do_not_name_the_port_behind() {
+    let scratch = Scratch::new();
+    let sample = include_str!("../../../contrib/nginx/postern.conf");
+    let nginx = Nginx::start_with(&scratch, sample);
+    let server = Posternd::start(&scratch, &config(nginx.proxied(), "proxy-protocol = \"v2\""));
+    let mut curl = curl(&nginx, server.address());
+    curl.args(["-o", "/dev/null", "-w", "%{redirect_url}", "https://www.example.com/upload"]);
+    assert_eq!(success(&mut curl), "https://www.example.com/upload/");
+}
+
 #[test]
 fn names_of_our_own_show_visitors_the_plain_website() {
     let world = World::start();
