@@ -84,6 +84,10 @@ pub fn start(
     listen: Vec<SocketAddr>,
 ) -> Result<Arc<Running>, Refused> {
     store::make_state(&policy.state)?;
+    if others_may_enter(&policy.state) {
+        let state = policy.state.display();
+        warn!("others can enter {state}, where keys lie; run: chmod 700 {state}");
+    }
     let admin_socket = policy.admin_socket();
     let clients_file = policy.clients_file();
     let wanted = if listen.is_empty() { policy.listen.clone() } else { listen.clone() };
@@ -181,6 +185,12 @@ fn warn_all(policy: &Policy) {
     for warning in &policy.warnings {
         warn!("{warning}");
     }
+}
+
+/// The files in it are for their owner alone too, but names and times tell something as well.
+fn others_may_enter(state: &Path) -> bool {
+    use std::os::unix::fs::MetadataExt;
+    std::fs::metadata(state).is_ok_and(|meta| meta.mode() & 0o077 != 0)
 }
 
 /// Each tunnel takes two descriptors, and the usual soft limit is 1024.

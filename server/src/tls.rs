@@ -37,6 +37,8 @@ pub enum FileError {
     Unusable { path: PathBuf, source: rustls::Error },
     #[error("{}: not a usable X.509 certificate", path.display())]
     NotX509 { path: PathBuf },
+    #[error("these authorities cannot be used: {0}")]
+    Authorities(rustls::client::VerifierBuilderError),
     #[error("the platform's certificate store is empty; name a `ca` file or a `pin`")]
     NoRoots,
 }
@@ -49,7 +51,7 @@ impl FileError {
             | FileError::NoCertificate { path }
             | FileError::Unusable { path, .. }
             | FileError::NotX509 { path } => path == file,
-            FileError::NoRoots => false,
+            FileError::Authorities(_) | FileError::NoRoots => false,
         }
     }
 }
@@ -82,7 +84,7 @@ impl Inward {
         let unusable = |source| FileError::Unusable { path: key.to_owned(), source };
         let mut config = ServerConfig::builder_with_provider(provider())
             .with_safe_default_protocol_versions()
-            .map_err(unusable)?
+            .expect("the provider has suites for TLS 1.2 and 1.3")
             .with_no_client_auth()
             .with_single_cert(chain, secret)
             .map_err(unusable)?;
@@ -142,7 +144,7 @@ impl Outward {
         let provider = provider();
         let versions = ClientConfig::builder_with_provider(provider.clone())
             .with_safe_default_protocol_versions()
-            .map_err(|source| FileError::Unusable { path: PathBuf::from("tls"), source })?;
+            .expect("the provider has suites for TLS 1.2 and 1.3");
         let config = match trust {
             Trust::Pin(pin) => versions
                 .dangerous()
@@ -151,11 +153,11 @@ impl Outward {
                 .dangerous()
                 .with_custom_certificate_verifier(Arc::new(OnlyKey { pin: None, provider })),
             Trust::Authorities(path) => {
-                versions.with_webpki_verifier(verifier(authorities(path)?, path, provider)?)
+                versions.with_webpki_verifier(verifier(authorities(path)?, provider)?)
             }
             Trust::Platform => {
                 let roots = platform_roots()?;
-                versions.with_webpki_verifier(verifier(roots, Path::new("platform"), provider)?)
+                versions.with_webpki_verifier(verifier(roots, provider)?)
             }
         };
         let mut config = config.with_no_client_auth();
@@ -216,15 +218,10 @@ fn platform_roots() -> Result<RootCertStore, FileError> {
 
 fn verifier(
     roots: RootCertStore,
-    path: &Path,
     provider: Arc<CryptoProvider>,
 ) -> Result<Arc<WebPkiServerVerifier>, FileError> {
-    WebPkiServerVerifier::builder_with_provider(Arc::new(roots), provider).build().map_err(
-        |error| FileError::Unusable {
-            path: path.to_owned(),
-            source: rustls::Error::General(error.to_string()),
-        },
-    )
+    let built = WebPkiServerVerifier::builder_with_provider(Arc::new(roots), provider).build();
+    built.map_err(FileError::Authorities)
 }
 
 /// Accepts the one public key, or any when there is none to compare; that the peer holds it is

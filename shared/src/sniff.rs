@@ -65,7 +65,7 @@ impl Protocol {
     pub fn name(&self) -> &'static str {
         match self {
             Self::Tls(_) => "tls",
-            Self::Letters(_) => "knock",
+            Self::Letters(_) => "letters",
             Self::Ssh => "ssh",
             Self::Http => "http",
         }
@@ -152,22 +152,22 @@ mod tests {
     fn only_an_interesting_class_is_held() {
         let only = |class: &str| Interest {
             tls: class == "tls",
-            letters: class == "knock",
+            letters: class == "letters",
             ssh: class == "ssh",
             http: class == "http",
         };
         for (bytes, holds) in [
             ("\x16", &["tls"][..]),
-            ("A", &["knock", "http"]),
+            ("A", &["letters", "http"]),
             ("S", &["ssh", "http"]),
-            ("G", &["knock", "http"]),
+            ("G", &["letters", "http"]),
             ("GET", &["http"]),
             ("a", &[]),
             ("1", &[]),
             ("\r", &[]),
             ("\0", &[]),
         ] {
-            for class in ["tls", "knock", "ssh", "http"] {
+            for class in ["tls", "letters", "ssh", "http"] {
                 let held = matches!(sniff(bytes.as_bytes(), &only(class)), Sniff::NeedMore(_));
                 assert_eq!(held, holds.contains(&class), "{bytes:?} for {class}");
             }
@@ -238,6 +238,6 @@ mod tests {
     #[test]
     fn debug_shows_no_knock() {
         let found = sniff(&[b'K'; LETTERS], &ALL);
-        assert_eq!(format!("{found:?}"), "Found(knock)");
+        assert_eq!(format!("{found:?}"), "Found(letters)");
     }
 }
