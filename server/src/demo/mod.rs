@@ -159,9 +159,10 @@ impl Demo {
         let tunnel = match &self.sshd {
             Some(sshd) => {
                 let config = sshd.ssh_config().display().to_string();
+                let command = sshd.command();
                 format!(
                     "Knock, and the same port leads to ssh; by TLS, or by bare letters:\n\n    \
-                     ssh -F {config} demo\n    ssh -F {config} demo-plain\n"
+                     ssh -F {config} demo{command}\n    ssh -F {config} demo-plain{command}\n"
                 )
             }
             None => {
