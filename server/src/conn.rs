@@ -1,6 +1,7 @@
 //! The spine: a connection's life from its first byte to its one outcome. Each step is decided
 //! elsewhere, purely; here they stand in order.
 
+use std::future::pending;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -15,10 +16,10 @@ use tokio::time::{Instant, timeout};
 use crate::decide::{Decided, decide};
 use crate::early::{Early, WebsiteFirst};
 use crate::front::Front;
-use crate::gate::Admitted;
-use crate::house::House;
+use crate::gate::{Admitted, Client};
+use crate::house::{Entry, House};
 use crate::ops::outcome::{Outcome, Record, Way};
-use crate::places::Undecided;
+use crate::places::{Seat, Undecided};
 use crate::policy::{Policy, Terminated};
 use crate::relay::{Guest, relay};
 use crate::route::Seen;
@@ -46,18 +47,70 @@ pub async fn serve(house: Arc<House>, arrival: Arrival) {
     let started = Instant::now();
     let mut record = Record::new(arrival.peer, arrival.local);
     house.counts.accepted.fetch_add(1, Ordering::Relaxed);
-    // A connection that is relayed ends itself when posternd stops, and knows what it moved.
-    let outcome = tokio::select! {
-        biased;
-        outcome = live(&house, arrival, &mut record) => outcome,
-        () = house.stopping() => Outcome::Stopped,
+    let outcome = match way_in(&house, arrival, &mut record).await {
+        Ok(pair) => pair.relay(&house, &mut record).await,
+        Err(outcome) => outcome,
     };
     house.counts.add(outcome);
     record.log(outcome, started.elapsed());
 }
 
+/// All that happens before two sides are brought together, in a future of its own that is given back
+/// then: a relay lasts for days and needs a tenth of it.
+async fn way_in<'a>(
+    house: &'a House,
+    arrival: Arrival,
+    record: &mut Record,
+) -> Result<Pair<'a>, Outcome> {
+    let live = Box::pin(live(house, arrival, record));
+    tokio::select! {
+        led = live => led,
+        () = house.stopping() => Err(Outcome::Stopped),
+    }
+}
+
+/// Two sides that were brought together, and the places that they hold.
+struct Pair<'a> {
+    client: Stream,
+    upstream: Stream,
+    /// Bytes already read from a side.
+    first_up: Vec<u8>,
+    first_down: Vec<u8>,
+    /// Whose tunnel it is; a visitor's otherwise.
+    tunnel: Option<(Arc<Client>, Entry<'a>)>,
+    _seat: Seat,
+}
+
+impl Pair<'_> {
+    async fn relay(self, house: &House, record: &mut Record) -> Outcome {
+        let mut cut_by = Outcome::Stopped;
+        let client = self.tunnel.as_ref().map(|(client, _)| client);
+        let guest = client.map_or(Guest::Visitor, |_| Guest::Admitted);
+        let cut = async {
+            tokio::select! {
+                () = house.stopping() => {}
+                () = revoked(house, client) => cut_by = Outcome::Revoked,
+            }
+        };
+        let Pair { client, upstream, first_up, first_down, .. } = self;
+        let ended = relay(guest, client, upstream, first_up, first_down, cut).await;
+        record.outcome(ended, cut_by)
+    }
+}
+
+async fn revoked(house: &House, client: Option<&Arc<Client>>) {
+    match client {
+        Some(client) => house.gate.revoked(client).await,
+        None => pending().await,
+    }
+}
+
 /// Accept, look, judge, route; and where posternd terminates TLS, once more inside.
-async fn live(house: &House, arrival: Arrival, record: &mut Record) -> Outcome {
+async fn live<'a>(
+    house: &'a House,
+    arrival: Arrival,
+    record: &mut Record,
+) -> Result<Pair<'a>, Outcome> {
     let policy = house.policy();
     let from = arrival.peer.ip();
     let place = house.places.enter(from, &policy.limits);
@@ -73,7 +126,7 @@ async fn live(house: &House, arrival: Arrival, record: &mut Record) -> Outcome {
             }
             Decided::ClientReset => {
                 early.reset().await;
-                return Outcome::ClientReset;
+                return Err(Outcome::ClientReset);
             }
         };
         record.seen = seen.name();
@@ -91,7 +144,7 @@ async fn live(house: &House, arrival: Arrival, record: &mut Record) -> Outcome {
             drop(early);
             (front, stage) = match terminate(terminated, &policy, front, &place, stage).await {
                 Some(inside) => inside,
-                None => return Outcome::TlsFailed,
+                None => return Err(Outcome::TlsFailed),
             };
             continue;
         }
@@ -129,42 +182,35 @@ async fn terminate(
 }
 
 /// Leads whoever knocked right to the service.
-async fn admit(
-    house: &House,
+async fn admit<'a>(
+    house: &'a House,
     policy: &Policy,
     stage: Stage,
     mut front: Front,
     admitted: Admitted,
     service: Arc<Service>,
     record: &mut Record,
-) -> Outcome {
+) -> Result<Pair<'a>, Outcome> {
     record.way = Way::Knock;
     record.service = Some(service.name.clone());
-    let Ok(()) = front.consume(LETTERS).await else { return Outcome::ClientReset };
-    let Ok((client, first)) = front.into_stream() else { return Outcome::ClientReset };
-    let Some(_seat) = house.places.admitted(&policy.limits) else {
+    front.consume(LETTERS).await.map_err(|_| Outcome::ClientReset)?;
+    let (client, first_up) = front.into_stream().map_err(|_| Outcome::ClientReset)?;
+    let Some(seat) = house.places.admitted(&policy.limits) else {
         turn_away(client, admitted.acknowledgement(Status::Busy)).await;
-        return Outcome::Shed;
+        return Err(Outcome::Shed);
     };
     client.wire().keep_alive();
     let upstream = match connect(&service, &stage.dialing).await {
         Ok(upstream) => upstream,
         Err(failure) => {
             turn_away(client, admitted.acknowledgement(Status::UpstreamDown)).await;
-            return failed(&failure, record);
+            return Err(failed(&failure, record));
         }
     };
-    let _listed = house.tunnels().enter(&admitted, record);
-    let acknowledgement = admitted.acknowledgement(Status::Ok).map(Vec::from).unwrap_or_default();
-    let mut why = Outcome::Revoked;
-    let cut = async {
-        tokio::select! {
-            () = house.gate.revoked(&admitted.client) => {}
-            () = house.stopping() => why = Outcome::Stopped,
-        }
-    };
-    let ended = relay(Guest::Admitted, client, upstream, first, acknowledgement, cut).await;
-    record.outcome(ended, why)
+    let listed = house.tunnels().enter(&admitted, record);
+    let first_down = admitted.acknowledgement(Status::Ok).map(Vec::from).unwrap_or_default();
+    let tunnel = Some((admitted.client, listed));
+    Ok(Pair { client, upstream, first_up, first_down, tunnel, _seat: seat })
 }
 
 /// Tells somebody who was admitted why there is no service. Its bytes are read meanwhile: closing a
@@ -173,7 +219,7 @@ async fn turn_away(mut client: Stream, message: Option<[u8; ack::LENGTH]>) {
     let farewell = async {
         client.write_all(message.as_ref().map_or(&[], |message| &message[..])).await?;
         client.shutdown().await?;
-        let mut rest = [0; 4096];
+        let mut rest = [0; 512];
         while client.read(&mut rest).await? > 0 {}
         Ok::<_, std::io::Error>(())
     };
@@ -181,43 +227,41 @@ async fn turn_away(mut client: Stream, message: Option<[u8; ack::LENGTH]>) {
 }
 
 /// Leads a visitor to the service that `early` stands for.
-async fn visit(
-    house: &House,
+async fn visit<'a>(
+    house: &'a House,
     policy: &Policy,
     front: Front,
     early: Early,
     record: &mut Record,
-) -> Outcome {
+) -> Result<Pair<'a>, Outcome> {
     record.service = Some(early.service().name.clone());
-    let Ok((client, first_up)) = front.into_stream() else { return Outcome::ClientReset };
-    let Some(_seat) = house.places.visitor(&policy.limits) else {
+    let (client, first_up) = front.into_stream().map_err(|_| Outcome::ClientReset)?;
+    let Some(seat) = house.places.visitor(&policy.limits) else {
         client.wire().clone().reset().await;
-        return Outcome::Shed;
+        return Err(Outcome::Shed);
     };
     match early.connect().await {
         Ok((upstream, first_down)) => {
-            let cut = house.stopping();
-            let ended = relay(Guest::Visitor, client, upstream, first_up, first_down, cut).await;
-            record.outcome(ended, Outcome::Stopped)
+            Ok(Pair { client, upstream, first_up, first_down, tunnel: None, _seat: seat })
         }
         Err(failure) => {
             // A port where nothing listens answers with a reset; this is the nearest to it.
             client.wire().clone().reset().await;
-            failed(&failure, record)
+            Err(failed(&failure, record))
         }
     }
 }
 
 /// The website closed, reset or spoke while the connection was undecided: that decides it.
-async fn left_by_website(
-    house: &House,
+async fn left_by_website<'a>(
+    house: &'a House,
     policy: &Policy,
     stage: Stage,
     mut front: Front,
     early: Early,
     first: WebsiteFirst,
     record: &mut Record,
-) -> Outcome {
+) -> Result<Pair<'a>, Outcome> {
     record.way = stage.fallback_way();
     match first {
         WebsiteFirst::Spoke => {}
@@ -228,7 +272,7 @@ async fn left_by_website(
             if let Ok((client, _)) = front.into_stream() {
                 client.wire().clone().reset().await;
             }
-            return Outcome::UpstreamReset;
+            return Err(Outcome::UpstreamReset);
         }
     }
     visit(house, policy, front, early, record).await
