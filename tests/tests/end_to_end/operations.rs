@@ -99,7 +99,7 @@ fn listeners_come_and_go_by_reload() {
 
     server.configure(&listen("\"127.0.0.2:0\", \"127.0.0.3:0\""));
     success(&mut server.command(&["reload"]));
-    assert!(TcpStream::connect(server.address()).is_err(), "the old listener is closed");
+    until("the old listener to close", || TcpStream::connect(server.address()).err());
     let status = success(&mut server.command(&["status", "--json"]));
     assert!(status.contains("127.0.0.2:") && status.contains("127.0.0.3:"), "{status}");
     visitor.shutdown(Shutdown::Write).expect("shut down");

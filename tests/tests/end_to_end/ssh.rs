@@ -77,7 +77,7 @@ fn a_jump_host(carrier: Carrier) {
 fn a_master_is_checked_used_and_stopped(carrier: Carrier) {
     let world = World::start();
     let control = world.scratch.path("control");
-    let mut command = world.client.openssh("ssh");
+    let mut command = world.client.lasting_ssh();
     command.args(["-M", "-N", "-S"]).arg(&control).arg(carrier.name());
     let mut master = Process::spawn("ssh -M", &mut command, world.scratch.path("master.log"));
     assert!(master.wrote(&control), "{}", master.log());

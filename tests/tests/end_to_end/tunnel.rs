@@ -8,6 +8,7 @@ use std::thread;
 use postern_shared::knock::{Carrier, Status};
 use postern_tests::client::feed;
 use postern_tests::net::{Refusing, connect};
+use postern_tests::posternd::binary;
 use postern_tests::process::{children, exists, send, text};
 use postern_tests::scratch::MIB;
 use postern_tests::{Client, Knocker, TcpService, World, each_carrier, failure, success, until};
@@ -161,10 +162,8 @@ fn a_revoked_key_loses_its_tunnel_and_is_not_admitted(carrier: Carrier) {
 
 /// An ssh session that holds a remote `cat`: ssh, its ProxyCommand, and the remote process.
 fn session(world: &World, carrier: Carrier) -> (Child, u32, u32) {
-    // Not bounded: killing `timeout` would spare what it started.
-    let mut ssh = world.client.settle(Command::new("ssh"));
-    ssh.arg("-F").arg(world.client.ssh_config()).args([carrier.name(), "echo $$; exec cat"]);
-    let mut ssh = spawn(&mut ssh);
+    let mut ssh = world.client.lasting_ssh();
+    let mut ssh = spawn(ssh.args([carrier.name(), "echo $$; exec cat"]));
     let mut remote = String::new();
     let stdout = ssh.stdout.as_mut().expect("stdout is a pipe");
     BufReader::new(stdout).read_line(&mut remote).expect("the remote shell's process id");
@@ -204,7 +203,8 @@ fn many_tunnels_leak_no_descriptor(carrier: Carrier) {
     let before = world.server.descriptors();
     for _ in 0..10 {
         thread::scope(|scope| (0..4).for_each(|_| drop(scope.spawn(use_it))));
-        let mut killed = open(&client, carrier);
+        let mut killed = client.lasting(binary("postern"));
+        let mut killed = spawn(killed.args(["connect", "raw", "--carrier", carrier.name()]));
         killed.kill().expect("kill a child");
         killed.wait().expect("wait for a child");
     }
