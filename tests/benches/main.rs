@@ -1,0 +1,87 @@
+//! Measures posternd beside the relays that people use today, in one run and in turns, so that whatever
+//! else the machine does falls on all alike. Prints figures; never judges them.
+
+#![allow(
+    unreachable_pub,
+    reason = "a program has no surface: pub is what a module offers to the others"
+)]
+
+mod backend;
+mod bulk;
+mod connections;
+mod figures;
+mod growth;
+mod idle;
+mod json;
+mod options;
+mod plot;
+mod proc;
+mod relays;
+mod rtt;
+mod ssh;
+mod stock;
+mod table;
+
+use std::fs;
+use std::io::{self, Write};
+use std::process::ExitCode;
+
+use figures::Figures;
+use options::{Options, SECTIONS, USAGE};
+
+/// What a section needs, and where its figures go.
+struct Bench {
+    options: Options,
+    figures: Figures,
+}
+
+fn main() -> ExitCode {
+    // cargo starts us in the package's directory; paths are meant from the workspace's.
+    let _ = std::env::set_current_dir(concat!(env!("CARGO_MANIFEST_DIR"), "/.."));
+    let options = match Options::parse(std::env::args().skip(1)) {
+        Ok(options) => options,
+        Err(error) => {
+            eprintln!("bench: {error}\n{USAGE}");
+            return ExitCode::from(2);
+        }
+    };
+    proc::raise_descriptor_limit();
+    let mut bench = Bench { options, figures: Figures::default() };
+    let load_before = proc::load_average();
+    for section in SECTIONS {
+        if bench.options.wants(section) {
+            eprintln!("== {section}");
+            run(section, &mut bench);
+        }
+    }
+    match report(&bench, &load_before) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("bench: {}: {error}", bench.options.out.display());
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn run(section: &str, bench: &mut Bench) {
+    match section {
+        "bulk" => bulk::run(bench),
+        "connections" => connections::run(bench),
+        "rtt" => rtt::run(bench),
+        "idle" => idle::run(bench),
+        "ssh" => ssh::run(bench),
+        "growth" => growth::run(bench),
+        _ => unreachable!("every name in SECTIONS stands here"),
+    }
+}
+
+fn report(bench: &Bench, load_before: &str) -> io::Result<()> {
+    let Bench { options, figures } = bench;
+    let machine = json::Machine::look(load_before);
+    fs::create_dir_all(&options.out)?;
+    fs::write(options.out.join("bench.json"), json::of(figures, options, &machine))?;
+    fs::write(options.out.join("bench.svg"), plot::of(figures, &machine))?;
+    io::stdout().lock().write_all(table::of(figures, &machine).as_bytes())?;
+    eprintln!("== written: bench.json and bench.svg in {}", options.out.display());
+    Ok(())
+}
