@@ -107,7 +107,8 @@ fn serve(mut stream: TcpStream, held: &Mutex<Vec<TcpStream>>) -> io::Result<()> 
     patient(&stream)?;
     let mut request = [0; 16];
     stream.read_exact(&mut request)?;
-    match Request::parse(&request).ok_or(io::ErrorKind::InvalidData)? {
+    let request = Request::parse(&request).ok_or(io::ErrorKind::InvalidData)?;
+    match request {
         Request::Once => {
             stream.write_all(&[b'o'; SMALL])?;
             stream.shutdown(Shutdown::Write)?;
@@ -118,8 +119,8 @@ fn serve(mut stream: TcpStream, held: &Mutex<Vec<TcpStream>>) -> io::Result<()> 
             held.lock().expect("no holder panics").push(stream);
             Ok(())
         }
-        long => {
-            thread::spawn(move || serve_long(&mut stream, long));
+        Request::Down(_) | Request::Up(_) | Request::Echo => {
+            thread::spawn(move || serve_long(&mut stream, request));
             Ok(())
         }
     }
