@@ -1,11 +1,12 @@
 //! Figures as they are gathered: for each load and relay one value a round. Medians and ratios are
 //! taken here, and nowhere else.
 
-use crate::relays::{DIRECT, HAPROXY, HAPROXY_SPLICE, HAPROXY_TUNED};
+use crate::relays::{DIRECT, HAPROXY, HAPROXY_ALWAYS, HAPROXY_SPLICE, HAPROXY_TUNED};
 use crate::ssh::{NC, SOCAT};
 
 /// Those by which posternd is measured; the last two on the main job, ssh.
-pub const BASELINES: [&str; 6] = [DIRECT, HAPROXY, HAPROXY_SPLICE, HAPROXY_TUNED, NC, SOCAT];
+pub const BASELINES: [&str; 7] =
+    [DIRECT, HAPROXY, HAPROXY_SPLICE, HAPROXY_TUNED, HAPROXY_ALWAYS, NC, SOCAT];
 
 /// What is measured, as all outputs name it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -10,21 +10,29 @@ use postern_tests::{Knocker, Posternd, Scratch};
 use crate::backend::{Backend, Request, patient};
 use crate::options::Options;
 use crate::proc;
-use crate::stock::{Haproxy, Kind, Stock, find};
+use crate::stock::{Haproxy, Kind, Splice, Stock, find};
 
 pub const DIRECT: &str = "direct";
 pub const HAPROXY: &str = "haproxy";
 pub const HAPROXY_SPLICE: &str = "haproxy splice-auto";
 pub const HAPROXY_TUNED: &str = "haproxy splice-auto 1 MiB";
+pub const HAPROXY_ALWAYS: &str = "haproxy splice always 1 MiB";
 pub const SSLH_FORK: &str = "sslh-fork";
 pub const SSLH_SELECT: &str = "sslh-select";
 pub const POSTERND: &str = "posternd visitor";
 pub const POSTERND_KNOCK: &str = "posternd plain knock";
 
-const STOCK: [(&str, Kind); 7] = [
-    (HAPROXY, Kind::Haproxy(&Haproxy { splice: false, pipes: None, tls: None })),
-    (HAPROXY_SPLICE, Kind::Haproxy(&Haproxy { splice: true, pipes: None, tls: None })),
-    (HAPROXY_TUNED, Kind::Haproxy(&Haproxy { splice: true, pipes: Some(1 << 20), tls: None })),
+const STOCK: [(&str, Kind); 8] = [
+    (HAPROXY, Kind::Haproxy(&Haproxy { splice: Splice::Off, pipes: None, tls: None })),
+    (HAPROXY_SPLICE, Kind::Haproxy(&Haproxy { splice: Splice::Auto, pipes: None, tls: None })),
+    (
+        HAPROXY_TUNED,
+        Kind::Haproxy(&Haproxy { splice: Splice::Auto, pipes: Some(1 << 20), tls: None }),
+    ),
+    (
+        HAPROXY_ALWAYS,
+        Kind::Haproxy(&Haproxy { splice: Splice::Always, pipes: Some(1 << 20), tls: None }),
+    ),
     ("nginx stream", Kind::Nginx),
     ("sslh-ev", Kind::Sslh("sslh-ev")),
     (SSLH_SELECT, Kind::Sslh("sslh-select")),

@@ -14,14 +14,14 @@ use postern_tests::{Scratch, World};
 use crate::Bench;
 use crate::figures::Metric;
 use crate::relays::DIRECT;
-use crate::stock::{Haproxy, Kind, Stock};
+use crate::stock::{Haproxy, Kind, Splice, Stock};
 
 pub const NC: &str = "nc + haproxy";
 pub const SOCAT: &str = "socat + haproxy TLS";
 const OPENSSL: &str = "openssl s_client + haproxy TLS";
 
 /// The strongest opponent without TLS.
-const TUNED: Haproxy = Haproxy { splice: true, pipes: Some(1 << 20), tls: None };
+const TUNED: Haproxy = Haproxy { splice: Splice::Always, pipes: Some(1 << 20), tls: None };
 
 /// A host of the ssh_config, and options for it.
 struct Way {
@@ -35,7 +35,7 @@ pub fn run(bench: &mut Bench) {
     let (for_plain, for_tls) = (Scratch::new(), Scratch::new());
     let plain = Stock::start(Kind::Haproxy(&TUNED), &for_plain, world.sshd.address());
     let pem = certificate(&world, &for_tls);
-    let tls = Haproxy { splice: false, pipes: None, tls: Some(&pem) };
+    let tls = Haproxy { splice: Splice::Off, pipes: None, tls: Some(&pem) };
     let tls = Stock::start(Kind::Haproxy(&tls), &for_tls, world.sshd.address());
     let mut ways = ways(plain.address(), tls.address(), &for_tls);
     ways.extend(by_postern(&world));

@@ -28,11 +28,19 @@ pub enum Kind<'a> {
 
 #[derive(Debug)]
 pub struct Haproxy<'a> {
-    pub splice: bool,
+    pub splice: Splice,
     /// `tune.pipesize`
     pub pipes: Option<usize>,
     /// A PEM file with a certificate and its key: TLS is terminated.
     pub tls: Option<&'a Path>,
+}
+
+#[derive(Debug)]
+pub enum Splice {
+    Off,
+    /// When HAProxy itself thinks that it is worth it, which is rare where the reader is fast.
+    Auto,
+    Always,
 }
 
 /// A running relay.
@@ -119,7 +127,11 @@ impl Drop for Stock {
 
 fn haproxy(options: &Haproxy, at: SocketAddr, to: SocketAddr) -> String {
     let pipes = options.pipes.map(|size| format!("tune.pipesize {size}")).unwrap_or_default();
-    let splice = if options.splice { "option splice-auto" } else { "" };
+    let splice = match options.splice {
+        Splice::Off => "",
+        Splice::Auto => "option splice-auto",
+        Splice::Always => "option splice-request\n    option splice-response",
+    };
     let tls = options.tls.map(|pem| format!("ssl crt {}", pem.display())).unwrap_or_default();
     format!(
         "global
