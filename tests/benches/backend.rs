@@ -128,14 +128,16 @@ fn serve(mut stream: TcpStream, held: &Mutex<Vec<TcpStream>>) -> io::Result<()> 
 
 fn serve_long(stream: &mut TcpStream, request: Request) -> io::Result<()> {
     match request {
+        // The client ends these, when it has read what they cost: a relay's process for a connection
+        // is gone with it.
         Request::Down(count) => {
             send(stream, count)?;
-            stream.shutdown(Shutdown::Write)?;
             stream.read(&mut [0]).map(drop)
         }
         Request::Up(count) => {
             discard(stream, count)?;
-            stream.write_all(b"u")
+            stream.write_all(b"u")?;
+            stream.read(&mut [0]).map(drop)
         }
         Request::Echo => {
             let mut message = [0; SMALL];

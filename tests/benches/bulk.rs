@@ -27,25 +27,30 @@ enum Way {
 pub fn run(bench: &mut Bench) {
     let total = bench.options.size(1 << 30, 1 << 26);
     let relays = start_all(&bench.options);
-    for round in 1..=bench.options.rounds {
-        eprintln!("   round {round}");
+    bench.rounds(|bench| {
         for (load, connections, way) in LOADS {
             for relay in &relays {
                 match measure(relay, connections, way, total) {
-                    Ok((took, cpu)) => {
-                        let gigabytes = total as f64 / 1e9;
-                        let metric = |unit| Metric { section: "bulk", load, unit };
-                        let figures = &mut bench.figures;
-                        figures.add(metric("GB/s"), relay.name, gigabytes / took.as_secs_f64());
-                        if relay.pid().is_some() {
-                            let cost = cpu.as_secs_f64() / gigabytes;
-                            figures.add(metric("cpu-s/GB"), relay.name, cost);
-                        }
-                    }
+                    Ok(measured) => add(bench, relay, load, total, measured),
                     Err(error) => bench.figures.remark(format!("{}, {load}: {error}", relay.name)),
                 }
             }
         }
+    });
+}
+
+fn add(
+    bench: &mut Bench,
+    relay: &Relay,
+    load: &'static str,
+    total: usize,
+    (took, cpu): (Duration, Duration),
+) {
+    let gigabytes = total as f64 / 1e9;
+    let metric = |unit| Metric { section: "bulk", load, unit };
+    bench.figures.add(metric("GB/s"), relay.name, gigabytes / took.as_secs_f64());
+    if relay.pid().is_some() {
+        bench.figures.add(metric("cpu-s/GB"), relay.name, cpu.as_secs_f64() / gigabytes);
     }
 }
 
@@ -63,7 +68,7 @@ fn measure(
     };
     let cpu = relay.cpu();
     let start = Barrier::new(connections + 1);
-    let took = thread::scope(|scope| {
+    let (took, open) = thread::scope(|scope| {
         let threads: Vec<_> = (0..connections)
             .map(|_| {
                 scope.spawn(|| {
@@ -74,20 +79,22 @@ fn measure(
             .collect();
         start.wait();
         let started = Instant::now();
-        for thread in threads {
-            thread.join().expect("a load does not panic")?;
-        }
-        io::Result::Ok(started.elapsed())
+        let open = threads.into_iter().map(|thread| thread.join().expect("a load does not panic"));
+        let open = open.collect::<io::Result<Vec<_>>>()?;
+        io::Result::Ok((started.elapsed(), open))
     })?;
-    Ok((took, relay.cpu() - cpu))
+    let cpu = relay.cpu() - cpu;
+    drop(open);
+    Ok((took, cpu))
 }
 
-fn transfer(mut stream: TcpStream, way: Way, count: usize) -> io::Result<()> {
+fn transfer(mut stream: TcpStream, way: Way, count: usize) -> io::Result<TcpStream> {
     match way {
-        Way::Down => discard(&stream, count),
+        Way::Down => discard(&stream, count)?,
         Way::Up => {
             send(&mut stream, count)?;
-            stream.read_exact(&mut [0])
+            stream.read_exact(&mut [0])?;
         }
     }
+    Ok(stream)
 }

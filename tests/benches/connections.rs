@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 use crate::Bench;
 use crate::backend::{Request, SMALL};
 use crate::figures::Metric;
-use crate::relays::{Relay, start_all};
+use crate::relays::{Relay, SSLH_FORK, start_all};
 use crate::rtt::percentile;
 
 const CLIENTS: usize = 4;
@@ -15,15 +15,14 @@ const CLIENTS: usize = 4;
 pub fn run(bench: &mut Bench) {
     let count = bench.options.size(4000, 400);
     let relays = start_all(&bench.options);
-    for round in 1..=bench.options.rounds {
-        eprintln!("   round {round}");
+    bench.rounds(|bench| {
         for relay in &relays {
             match measure(relay, count) {
                 Ok(measured) => add(bench, relay, measured),
                 Err(error) => bench.figures.remark(format!("{}, new: {error}", relay.name)),
             }
         }
-    }
+    });
 }
 
 fn add(bench: &mut Bench, relay: &Relay, measured: Measured) {
@@ -34,7 +33,8 @@ fn add(bench: &mut Bench, relay: &Relay, measured: Measured) {
         bench.figures.add(metric, relay.name, value);
     };
     add("per s", count / took.as_secs_f64());
-    if relay.pid().is_some() {
+    // The process for a connection is gone with it, and sslh lets the kernel forget what it used.
+    if relay.pid().is_some() && relay.name != SSLH_FORK {
         add("cpu-us", cpu.as_secs_f64() * 1e6 / count);
     }
     add("p50 us", percentile(&mut answers, 50));

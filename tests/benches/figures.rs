@@ -1,6 +1,8 @@
 //! Figures as they are gathered: for each load and relay one value a round. Medians and ratios are
 //! taken here, and nowhere else.
 
+use std::collections::BTreeMap;
+
 use crate::relays::{DIRECT, HAPROXY, HAPROXY_ALWAYS, HAPROXY_SPLICE, HAPROXY_TUNED};
 use crate::ssh::{NC, SOCAT};
 
@@ -16,11 +18,11 @@ pub struct Metric {
     pub unit: &'static str,
 }
 
-/// The values of one relay under one load, in the order of the rounds.
+/// The values of one relay under one load, by round: a load may fail in one.
 #[derive(Debug)]
 pub struct Series {
     pub relay: String,
-    pub values: Vec<f64>,
+    pub values: BTreeMap<usize, f64>,
 }
 
 #[derive(Debug)]
@@ -31,6 +33,7 @@ pub struct Figure {
 
 #[derive(Debug, Default)]
 pub struct Figures {
+    pub round: usize,
     pub all: Vec<Figure>,
     pub remarks: Vec<String>,
 }
@@ -43,8 +46,8 @@ pub struct Spread {
 }
 
 impl Spread {
-    pub fn of(values: &[f64]) -> Option<Spread> {
-        let mut sorted = values.to_vec();
+    pub fn of(values: impl IntoIterator<Item = f64>) -> Option<Spread> {
+        let mut sorted = Vec::from_iter(values);
         sorted.sort_by(f64::total_cmp);
         let (least, most) = (*sorted.first()?, *sorted.last()?);
         let middle = sorted.len() / 2;
@@ -63,11 +66,12 @@ impl Figures {
             self.all.push(Figure { metric, series: Vec::new() });
             self.all.len() - 1
         });
-        let series = &mut self.all[at].series;
-        match series.iter_mut().find(|series| series.relay == relay) {
-            Some(series) => series.values.push(value),
-            None => series.push(Series { relay: relay.to_owned(), values: vec![value] }),
-        }
+        let all = &mut self.all[at].series;
+        let at = all.iter().position(|series| series.relay == relay).unwrap_or_else(|| {
+            all.push(Series { relay: relay.to_owned(), values: BTreeMap::new() });
+            all.len() - 1
+        });
+        all[at].values.insert(self.round, value);
     }
 
     /// Something that a reader of the figures must know. Said once.
@@ -80,14 +84,28 @@ impl Figures {
 }
 
 impl Figure {
-    pub fn values(&self, relay: &str) -> Option<&[f64]> {
-        self.series.iter().find(|series| series.relay == relay).map(|series| &series.values[..])
+    fn series(&self, relay: &str) -> Option<&Series> {
+        self.series.iter().find(|series| series.relay == relay)
+    }
+
+    pub fn spread(&self, relay: &str) -> Option<Spread> {
+        self.series(relay)?.spread()
     }
 
     /// Round by round, and the median of that: what disturbs a round disturbs both.
     pub fn ratio(&self, relay: &str, to: &str) -> Option<Spread> {
-        let (these, those) = (self.values(relay)?, self.values(to)?);
-        let ratios: Vec<_> = these.iter().zip(those).map(|(this, that)| this / that).collect();
-        Spread::of(&ratios).filter(|spread| spread.median.is_finite())
+        let (these, those) = (&self.series(relay)?.values, &self.series(to)?.values);
+        let ratio = |(round, this): (&usize, &f64)| Some(this / those.get(round)?);
+        Spread::of(these.iter().filter_map(ratio).filter(|ratio| ratio.is_finite()))
+    }
+}
+
+impl Series {
+    pub fn spread(&self) -> Option<Spread> {
+        Spread::of(self.values.values().copied())
+    }
+
+    pub fn is_ours(&self) -> bool {
+        self.relay.starts_with("poster")
     }
 }

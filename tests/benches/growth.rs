@@ -30,8 +30,7 @@ const CLIENTS: [(&str, usize); 4] = [
 pub fn run(bench: &mut Bench) {
     let count = bench.options.size(2000, 200);
     let names = names(&bench.options);
-    for round in 1..=bench.options.rounds {
-        eprintln!("   round {round}");
+    bench.rounds(|bench| {
         for (load, open) in CONNECTIONS {
             for name in [HAPROXY_TUNED, POSTERND] {
                 if names.contains(&name) && connections_within_limit(open) == open {
@@ -49,7 +48,7 @@ pub fn run(bench: &mut Bench) {
                 add(bench, load, POSTERND_KNOCK, connections::measure(&relay, count));
             }
         }
-    }
+    });
 }
 
 fn add(bench: &mut Bench, load: &'static str, name: &str, measured: io::Result<Measured>) {

@@ -24,8 +24,7 @@ pub fn run(bench: &mut Bench) {
     let rest = Duration::from_secs(if bench.options.quick { 1 } else { 5 });
     let mut names = names(&bench.options);
     names.retain(|name| *name != DIRECT && !NOT_FOR_MANY.contains(name));
-    for round in 1..=bench.options.rounds {
-        eprintln!("   round {round}");
+    bench.rounds(|bench| {
         for name in &names {
             // A new process each time: allocators keep what they once had.
             let relay = Relay::start(name);
@@ -38,7 +37,7 @@ pub fn run(bench: &mut Bench) {
                 Err(error) => bench.figures.remark(format!("{name}, idle: {error}")),
             }
         }
-    }
+    });
 }
 
 fn measure(relay: &Relay, count: usize, rest: Duration) -> io::Result<(f64, f64)> {

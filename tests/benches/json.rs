@@ -5,7 +5,7 @@ use std::thread;
 
 use serde_json::{Value, json};
 
-use crate::figures::{BASELINES, Figure, Figures, Spread};
+use crate::figures::{BASELINES, Figure, Figures};
 use crate::options::Options;
 use crate::proc::load_average;
 
@@ -59,13 +59,13 @@ pub fn of(figures: &Figures, options: &Options, machine: &Machine) -> String {
 
 fn figure(figure: &Figure) -> Value {
     let relays = figure.series.iter().map(|series| {
-        let spread = Spread::of(&series.values);
+        let spread = series.spread();
         let ratios = BASELINES
             .into_iter()
             .filter_map(|to| Some((to.to_owned(), json!(figure.ratio(&series.relay, to)?.median))));
         json!({
             "name": series.relay,
-            "values": series.values,
+            "values": series.values.values().collect::<Vec<_>>(),
             "median": spread.map(|spread| spread.median),
             "least": spread.map(|spread| spread.least),
             "most": spread.map(|spread| spread.most),

@@ -35,6 +35,17 @@ struct Bench {
     figures: Figures,
 }
 
+impl Bench {
+    /// Everything once in each round: A B C, A B C, and so on.
+    fn rounds(&mut self, mut turn: impl FnMut(&mut Bench)) {
+        for round in 1..=self.options.rounds {
+            eprintln!("   round {round}");
+            self.figures.round = round;
+            turn(self);
+        }
+    }
+}
+
 fn main() -> ExitCode {
     // cargo starts us in the package's directory; paths are meant from the workspace's.
     let _ = std::env::set_current_dir(concat!(env!("CARGO_MANIFEST_DIR"), "/.."));

@@ -3,7 +3,7 @@
 
 use std::fmt::Write;
 
-use crate::figures::{Figure, Figures, Spread};
+use crate::figures::{Figure, Figures};
 use crate::json::Machine;
 use crate::table::number;
 
@@ -49,24 +49,24 @@ fn panel(out: &mut String, figure: &Figure, left: usize, top: usize) {
         escape(&title)
     );
     let spreads: Vec<_> =
-        figure.series.iter().filter_map(|s| Some((&s.relay, Spread::of(&s.values)?))).collect();
+        figure.series.iter().filter_map(|series| Some((series, series.spread()?))).collect();
     // One outlier may not make all bars dots: the scale is of medians, and lines are cut at its end.
     let longest = spreads.iter().map(|(_, spread)| spread.median).fold(0.0, f64::max) * 1.15;
     let scale = |value: f64| {
         let part = if longest > 0.0 { (value / longest).clamp(0.0, 1.0) } else { 0.0 };
         part * BARS as f64
     };
-    for (at, (relay, spread)) in spreads.into_iter().enumerate() {
+    for (at, (series, spread)) in spreads.into_iter().enumerate() {
         let y = top + TITLE + at * ROW;
         let (middle, text) = (y + 7, y + 11);
         let bar = left + NAMES;
-        let fill = if relay.starts_with("posternd") { "#c2410c" } else { "#94a3b8" };
+        let fill = if series.is_ours() { "#c2410c" } else { "#94a3b8" };
         let x = |value: f64| bar as f64 + scale(value);
         let _ = writeln!(
             out,
             r#"<text x="{name}" y="{text}" text-anchor="end">{relay}</text><rect x="{bar}" y="{y}" width="{width:.1}" height="13" fill="{fill}"/><path d="M{least:.1} {middle}H{most:.1}" stroke="black"/><text x="{value}" y="{text}">{median}</text>"#,
             name = bar - 6,
-            relay = escape(relay),
+            relay = escape(&series.relay),
             width = scale(spread.median),
             least = x(spread.least),
             most = x(spread.most),

@@ -14,8 +14,7 @@ const WARM_UP: usize = 200;
 pub fn run(bench: &mut Bench) {
     let count = bench.options.size(10_000, 500);
     let relays = start_all(&bench.options);
-    for round in 1..=bench.options.rounds {
-        eprintln!("   round {round}");
+    bench.rounds(|bench| {
         let mut direct = None;
         for relay in &relays {
             match measure(relay, count) {
@@ -36,7 +35,7 @@ pub fn run(bench: &mut Bench) {
                 Err(error) => bench.figures.remark(format!("{}, rtt: {error}", relay.name)),
             }
         }
-    }
+    });
 }
 
 fn measure(relay: &Relay, count: usize) -> io::Result<Vec<Duration>> {

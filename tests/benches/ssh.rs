@@ -44,16 +44,15 @@ pub fn run(bench: &mut Bench) {
     let bytes = bench.options.size(1 << 30, 1 << 24);
     let size = if bench.options.quick { "16 MiB" } else { "1 GiB" };
     // One alone takes so little that whatever else happens shows.
-    let repeats = bench.options.size(10, 2);
-    for round in 1..=bench.options.rounds {
-        eprintln!("   round {round}");
+    let repeats = bench.options.size(5, 2);
+    bench.rounds(|bench| {
         for way in &ways {
             let long = time(&world, way, &format!("head -c {bytes} /dev/zero"), 1);
             add(bench, way, size, "s", long);
             let short = time(&world, way, "true", repeats).map(|seconds| 1000.0 * seconds);
             add(bench, way, "true", "ms", short);
         }
-    }
+    });
 }
 
 fn add(

@@ -1,6 +1,7 @@
 //! The figures for people: a table for each section, relays down and loads across, and how posternd
 //! stands to the others.
 
+use std::cmp::Reverse;
 use std::collections::BTreeSet;
 use std::fmt::Write;
 
@@ -36,7 +37,7 @@ fn ratios(figures: &Figures) -> Vec<Vec<String>> {
     for figure in &figures.all {
         let metric = figure.metric;
         let what = format!("{} {}, {}", metric.section, metric.load, metric.unit);
-        for series in figure.series.iter().filter(|series| series.relay.starts_with("poster")) {
+        for series in figure.series.iter().filter(|series| series.is_ours()) {
             let ratio = |to| figure.ratio(&series.relay, to).map_or("-".to_owned(), cell);
             let mut row = vec![what.clone(), series.relay.clone()];
             row.extend(BASELINES.map(ratio));
@@ -55,17 +56,17 @@ fn heading(section: &str, figures: &[&Figure]) -> Vec<String> {
     [section.to_owned()].into_iter().chain(columns).collect()
 }
 
-/// In the order in which they were measured.
+/// In the order in which they were measured; not every load is for all.
 fn relays(figures: &[&Figure]) -> Vec<String> {
+    let mut longest_first = figures.to_vec();
+    longest_first.sort_by_key(|figure| Reverse(figure.series.len()));
     let mut seen = BTreeSet::new();
-    let all = figures.iter().flat_map(|figure| &figure.series).map(|series| &series.relay);
+    let all = longest_first.iter().flat_map(|figure| &figure.series).map(|series| &series.relay);
     all.filter(|relay| seen.insert(*relay)).cloned().collect()
 }
 
 fn row(relay: &str, figures: &[&Figure]) -> Vec<String> {
-    let cells = figures
-        .iter()
-        .map(|figure| figure.values(relay).and_then(Spread::of).map_or("-".to_owned(), cell));
+    let cells = figures.iter().map(|figure| figure.spread(relay).map_or("-".to_owned(), cell));
     [relay.to_owned()].into_iter().chain(cells).collect()
 }
 
