@@ -7,7 +7,8 @@ use std::io;
 use std::thread;
 use std::time::{Duration, Instant};
 
-use postern_tests::success;
+use postern_tests::finish;
+use postern_tests::process::text;
 
 use crate::Bench;
 use crate::connections::{self, Measured};
@@ -42,9 +43,13 @@ pub fn run(bench: &mut Bench) {
         for (load, clients) in CLIENTS {
             if names.contains(&POSTERND_KNOCK) {
                 let relay = Relay::start(POSTERND_KNOCK);
-                let seconds = add_clients(&relay, clients);
-                let metric = Metric { section: "growth", load, unit: "reload s" };
-                bench.figures.add(metric, POSTERND_KNOCK, seconds);
+                match add_clients(&relay, clients) {
+                    Ok(seconds) => {
+                        let metric = Metric { section: "growth", load, unit: "reload s" };
+                        bench.figures.add(metric, POSTERND_KNOCK, seconds);
+                    }
+                    Err(error) => bench.figures.remark(format!("reload with {load}: {error}")),
+                }
                 add(bench, load, POSTERND_KNOCK, connections::measure(&relay, count));
             }
         }
@@ -73,22 +78,22 @@ fn with_open(name: &'static str, open: usize, count: usize) -> io::Result<Measur
 }
 
 /// Writes all the others into the clients file and has posternd read it; how long that took.
-fn add_clients(relay: &Relay, count: usize) -> f64 {
+fn add_clients(relay: &Relay, count: usize) -> Result<f64, String> {
     let server = relay.posternd().expect("posternd");
     let path = server.clients_file();
-    let mut text = fs::read_to_string(&path).expect("read the clients file");
+    let mut file = fs::read_to_string(&path).expect("read the clients file");
     for kid in 1..count {
         let _ = write!(
-            text,
+            file,
             "\n[[client]]\nname = \"c{kid}\"\nkid = {kid}\nkey = \"{kid:064x}\"\n\
              [client.services]\nadmitted = 1\n"
         );
     }
-    fs::write(&path, text).expect("write the clients file");
+    fs::write(&path, file).expect("write the clients file");
     let started = Instant::now();
-    success(&mut server.command(&["reload"]));
+    let output = finish(&mut server.command(&["reload"]));
     let took = started.elapsed().as_secs_f64();
     // It also notices by itself that the file changed, within a second: that is over before we go on.
-    thread::sleep(Duration::from_secs_f64(1.5 + took));
-    took
+    thread::sleep(Duration::from_secs_f64(1.5 + 2.0 * took));
+    if output.status.success() { Ok(took) } else { Err(text(&output.stderr)) }
 }

@@ -13,6 +13,7 @@ mod figures;
 mod growth;
 mod idle;
 mod json;
+mod machine;
 mod options;
 mod plot;
 mod proc;
@@ -27,7 +28,19 @@ use std::io::{self, Write};
 use std::process::ExitCode;
 
 use figures::Figures;
-use options::{Options, SECTIONS, USAGE};
+use machine::Machine;
+use options::{Options, USAGE};
+
+type Run = fn(&mut Bench);
+
+const SECTIONS: [(&str, Run); 6] = [
+    ("bulk", bulk::run),
+    ("connections", connections::run),
+    ("rtt", rtt::run),
+    ("idle", idle::run),
+    ("ssh", ssh::run),
+    ("growth", growth::run),
+];
 
 /// What a section needs, and where its figures go.
 struct Bench {
@@ -47,6 +60,10 @@ impl Bench {
 }
 
 fn main() -> ExitCode {
+    if std::env::args().any(|arg| arg == "--help") {
+        let _ = writeln!(io::stdout(), "{USAGE}");
+        return ExitCode::SUCCESS;
+    }
     // cargo starts us in the package's directory; paths are meant from the workspace's.
     let _ = std::env::set_current_dir(concat!(env!("CARGO_MANIFEST_DIR"), "/.."));
     let options = match Options::parse(std::env::args().skip(1)) {
@@ -59,40 +76,28 @@ fn main() -> ExitCode {
     proc::raise_descriptor_limit();
     let mut bench = Bench { options, figures: Figures::default() };
     let load_before = proc::load_average();
-    for section in SECTIONS {
-        if bench.options.wants(section) {
-            eprintln!("== {section}");
-            run(section, &mut bench);
+    for (section, run) in SECTIONS {
+        if !bench.options.wants(section) {
+            continue;
         }
-    }
-    match report(&bench, &load_before) {
-        Ok(()) => ExitCode::SUCCESS,
-        Err(error) => {
+        eprintln!("== {section}");
+        run(&mut bench);
+        // After each, so that what was measured is there if a later one is cut short.
+        if let Err(error) = save(&bench, &load_before) {
             eprintln!("bench: {}: {error}", bench.options.out.display());
-            ExitCode::FAILURE
+            return ExitCode::FAILURE;
         }
     }
+    let table = table::of(&bench.figures, &Machine::look(&load_before));
+    let _ = io::stdout().lock().write_all(table.as_bytes());
+    eprintln!("== written: bench.json and bench.svg in {}", bench.options.out.display());
+    ExitCode::SUCCESS
 }
 
-fn run(section: &str, bench: &mut Bench) {
-    match section {
-        "bulk" => bulk::run(bench),
-        "connections" => connections::run(bench),
-        "rtt" => rtt::run(bench),
-        "idle" => idle::run(bench),
-        "ssh" => ssh::run(bench),
-        "growth" => growth::run(bench),
-        _ => unreachable!("every name in SECTIONS stands here"),
-    }
-}
-
-fn report(bench: &Bench, load_before: &str) -> io::Result<()> {
+fn save(bench: &Bench, load_before: &str) -> io::Result<()> {
     let Bench { options, figures } = bench;
-    let machine = json::Machine::look(load_before);
+    let machine = Machine::look(load_before);
     fs::create_dir_all(&options.out)?;
     fs::write(options.out.join("bench.json"), json::of(figures, options, &machine))?;
-    fs::write(options.out.join("bench.svg"), plot::of(figures, &machine))?;
-    io::stdout().lock().write_all(table::of(figures, &machine).as_bytes())?;
-    eprintln!("== written: bench.json and bench.svg in {}", options.out.display());
-    Ok(())
+    fs::write(options.out.join("bench.svg"), plot::of(figures, &machine))
 }

@@ -4,7 +4,7 @@
 use std::fmt::Write;
 
 use crate::figures::{Figure, Figures};
-use crate::json::Machine;
+use crate::machine::Machine;
 use crate::table::number;
 
 const COLUMNS: usize = 3;
@@ -18,9 +18,11 @@ const TOP: usize = 50;
 
 pub fn of(figures: &Figures, machine: &Machine) -> String {
     let width = GAP + COLUMNS * (PANEL + GAP);
+    // What should not grow is dull to look at.
+    let drawn: Vec<_> = figures.all.iter().filter(|f| f.metric.section != "growth").collect();
     let mut panels = String::new();
     let mut top = TOP;
-    for line in figures.all.chunks(COLUMNS) {
+    for line in drawn.chunks(COLUMNS) {
         for (at, figure) in line.iter().enumerate() {
             let left = GAP + at * (PANEL + GAP);
             panel(&mut panels, figure, left, top);

@@ -5,13 +5,14 @@ use std::cmp::Reverse;
 use std::collections::BTreeSet;
 use std::fmt::Write;
 
+use crate::SECTIONS;
 use crate::figures::{BASELINES, Figure, Figures, Spread};
-use crate::json::Machine;
-use crate::options::SECTIONS;
+use crate::machine::Machine;
 
 pub fn of(figures: &Figures, machine: &Machine) -> String {
-    let mut out = format!("{}\nmedian (least-most)\n", machine.line());
-    for section in SECTIONS {
+    let mut out = format!("{}\n{}\n", machine.line(), machine.versions.join("\n"));
+    out.push_str("median (least-most)\n");
+    for (section, _) in SECTIONS {
         let mut of_section: Vec<_> =
             figures.all.iter().filter(|figure| figure.metric.section == section).collect();
         of_section.sort_by_key(|figure| figure.metric.unit);
