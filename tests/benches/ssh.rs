@@ -4,7 +4,7 @@
 use std::fs;
 use std::net::SocketAddr;
 use std::path::PathBuf;
-use std::process::{Child, Stdio};
+use std::process::{self, Child, Stdio};
 use std::time::Instant;
 
 use postern_tests::posternd::binary;
@@ -13,6 +13,7 @@ use postern_tests::{Scratch, World};
 
 use crate::Bench;
 use crate::figures::Metric;
+use crate::proc;
 use crate::relays::DIRECT;
 use crate::stock::{Haproxy, Kind, Splice, Stock};
 
@@ -47,7 +48,11 @@ pub fn run(bench: &mut Bench) {
     let repeats = bench.options.size(5, 2);
     bench.rounds(|bench| {
         for way in &ways {
+            let before = proc::cpu(process::id());
             let long = time(&world, way, &format!("head -c {bytes} /dev/zero"), 1);
+            // Everybody on the way is our child: ssh, what it runs to connect, relay and sshd.
+            let cpu = (proc::cpu(process::id()) - before).as_secs_f64();
+            add(bench, way, size, "cpu-s", long.clone().map(|_| cpu));
             add(bench, way, size, "s", long);
             let short = time(&world, way, "true", repeats).map(|seconds| 1000.0 * seconds);
             add(bench, way, "true", "ms", short);
