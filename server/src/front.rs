@@ -35,6 +35,8 @@ pub struct Front {
     source: Source,
     seen: Vec<u8>,
     looks: u32,
+    /// The socket's SO_RCVLOWAT. Most hellos come whole, and then it is never touched.
+    low_water: usize,
 }
 
 #[derive(Debug)]
@@ -47,12 +49,16 @@ enum Source {
 
 impl Front {
     pub fn tcp(socket: TcpStream) -> Front {
-        Front { source: Source::Tcp(socket), seen: Vec::new(), looks: 0 }
+        Front::new(Source::Tcp(socket))
     }
 
     /// A stream that cannot be peeked, since it comes out of TLS.
     pub fn inside(stream: Stream) -> Front {
-        Front { source: Source::Inside(stream), seen: Vec::new(), looks: 0 }
+        Front::new(Source::Inside(stream))
+    }
+
+    fn new(source: Source) -> Front {
+        Front { source, seen: Vec::new(), looks: 0, low_water: 1 }
     }
 
     /// The first bytes that came so far.
@@ -63,11 +69,11 @@ impl Front {
     /// Waits until at least `want` first bytes have come. May be cancelled and called again.
     pub async fn look(&mut self, want: usize) -> io::Result<Glance> {
         let want = want.min(MOST);
-        let Front { source, seen, looks } = self;
+        let Front { source, seen, looks, low_water } = self;
         match source {
             Source::Tcp(socket) => {
                 // The kernel wakes us only when all of `want` lies ready, or at the end.
-                sys::set_receive_low_water(&*socket, want)?;
+                set_low_water(socket, low_water, want)?;
                 while seen.len() < want {
                     let ready = socket.ready(Interest::READABLE).await?;
                     let peeked = socket.try_io(Interest::READABLE, || peek(socket, seen, want));
@@ -115,7 +121,7 @@ impl Front {
         let count = count.min(self.seen.len());
         match &mut self.source {
             Source::Tcp(socket) => {
-                sys::set_receive_low_water(&*socket, 1)?;
+                set_low_water(socket, &mut self.low_water, 1)?;
                 let mut taken = vec![0; count];
                 socket.read_exact(&mut taken).await?;
             }
@@ -138,16 +144,24 @@ impl Front {
     }
 
     /// The stream, and the bytes that were read from it already.
-    pub fn into_stream(self) -> io::Result<(Stream, Vec<u8>)> {
+    pub fn into_stream(mut self) -> io::Result<(Stream, Vec<u8>)> {
         match self.source {
             Source::Tcp(socket) => {
                 // Left raised it would block the next owner.
-                sys::set_receive_low_water(&socket, 1)?;
+                set_low_water(&socket, &mut self.low_water, 1)?;
                 Ok((socket.into(), Vec::new()))
             }
             Source::Inside(stream) => Ok((stream, self.seen)),
         }
     }
+}
+
+fn set_low_water(socket: &TcpStream, current: &mut usize, wanted: usize) -> io::Result<()> {
+    if *current != wanted {
+        sys::set_receive_low_water(socket, wanted)?;
+        *current = wanted;
+    }
+    Ok(())
 }
 
 /// Copies what lies in the kernel into `seen`. Reports `WouldBlock` when it is less than wanted, so

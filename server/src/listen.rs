@@ -59,6 +59,8 @@ pub fn bind(address: SocketAddr) -> Result<Bound, BindError> {
             socket.set_only_v6(true)?;
         }
         socket.set_reuse_address(true)?;
+        // Inherited by what is accepted (Linux copies a listener's options), which saves a call each.
+        socket.set_tcp_nodelay(true)?;
         socket.set_nonblocking(true)?;
         socket.bind(&address.into())?;
         socket.listen(BACKLOG)?;
@@ -145,7 +147,6 @@ async fn accept(listener: TcpListener, house: Arc<House>) {
 /// `None` if the connection is gone already.
 fn arrival(socket: TcpStream, peer: SocketAddr) -> Option<Arrival> {
     let local = socket.local_addr().ok()?;
-    socket.set_nodelay(true).ok()?;
     Some(Arrival { socket, peer: fold(peer), local: fold(local) })
 }
 

@@ -23,7 +23,8 @@ use crate::places::Taken;
 /// A request is one word; a reply to a posternd with very many tunnels is still below this.
 const MOST_REQUEST: u64 = 64;
 const MOST_REPLY: u64 = 64 * 1024 * 1024;
-const PATIENCE: Duration = Duration::from_secs(2);
+/// Reading 100,000 clients again takes about a second, and a busy machine longer.
+const PATIENCE: Duration = Duration::from_secs(10);
 
 /// What can be asked for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
