@@ -115,6 +115,16 @@ impl Posternd {
         until("a connection's log line", || self.events("connection").into_iter().find(&wanted))
     }
 
+    /// Waits until this client has a tunnel.
+    pub fn tunnel_of(&self, client: &str) {
+        until("a tunnel", || {
+            let status = success(&mut self.command(&["status", "--json"]));
+            let status: Value = serde_json::from_str(&status).expect("JSON");
+            let mut tunnels = status["tunnels"].as_array()?.iter();
+            tunnels.any(|tunnel| tunnel["client"] == client).then_some(())
+        });
+    }
+
     /// How many descriptors it holds.
     pub fn descriptors(&self) -> usize {
         let path = format!("/proc/{}/fd", self.process.pid());

@@ -173,10 +173,7 @@ fn clients_added_at_once_are_all_kept() {
 fn a_stop_is_orderly() {
     let mut world = World::start();
     let mut ssh = world.client.ssh(Carrier::Tls, "cat").stdin(Stdio::piped()).spawn().expect("ssh");
-    until("the tunnel", || {
-        let status = success(&mut world.server.command(&["status"]));
-        status.contains("laptop to ssh").then_some(())
-    });
+    world.server.tunnel_of("laptop");
     world.server.process.signal(Signal::TERM);
     assert_eq!(world.server.process.wait().code(), Some(0));
     assert_eq!(world.server.connection(|_| true)["outcome"], "stopped");

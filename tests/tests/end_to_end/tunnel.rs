@@ -205,6 +205,7 @@ fn many_tunnels_leak_no_descriptor(carrier: Carrier) {
         thread::scope(|scope| (0..4).for_each(|_| drop(scope.spawn(use_it))));
         let mut killed = client.lasting(binary("postern"));
         let mut killed = spawn(killed.args(["connect", "raw", "--carrier", carrier.name()]));
+        world.server.tunnel_of("raw");
         killed.kill().expect("kill a child");
         killed.wait().expect("wait for a child");
     }
