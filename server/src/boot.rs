@@ -99,9 +99,9 @@ pub fn start(
         listen,
         reloading: Mutex::new(()),
     });
+    running.listeners.set(&wanted, &house)?;
     let admin = admin::bind(&admin_socket)
         .map_err(|source| Refused::Admin { path: admin_socket, source })?;
-    running.listeners.set(&wanted, &house)?;
     tokio::spawn(admin::serve(admin, running.clone()));
     tokio::spawn(follow_clients(clients_file, running.clone()));
     Ok(running)

@@ -10,7 +10,7 @@ use std::time::Duration;
 use socket2::{Domain, Protocol, Socket, Type};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::task::JoinHandle;
-use tokio::time::sleep;
+use tokio::time::{Instant, sleep};
 use tracing::{error, warn};
 
 use crate::conn::{Arrival, serve};
@@ -21,6 +21,9 @@ const BACKLOG: i32 = 4096;
 
 /// How long to let connections end when there is no descriptor for another one.
 const OUT_OF_DESCRIPTORS: Duration = Duration::from_millis(100);
+
+/// Between two lines about the same trouble.
+const QUIET: Duration = Duration::from_secs(10);
 
 /// Why an address cannot be listened on.
 #[derive(Debug, thiserror::Error)]
@@ -122,6 +125,7 @@ impl Listeners {
 }
 
 async fn accept(listener: TcpListener, house: Arc<House>) {
+    let mut warned: Option<Instant> = None;
     loop {
         match listener.accept().await {
             Ok((socket, peer)) => {
@@ -132,7 +136,10 @@ async fn accept(listener: TcpListener, house: Arc<House>) {
             Err(error) => match blame(&error) {
                 Blame::Peer => {}
                 Blame::Us => {
-                    warn!(%error, "cannot accept; raise the limit on open files (LimitNOFILE=)");
+                    if warned.is_none_or(|at| at.elapsed() > QUIET) {
+                        warned = Some(Instant::now());
+                        warn!(%error, "cannot accept; raise the limit on open files (LimitNOFILE=)");
+                    }
                     sleep(OUT_OF_DESCRIPTORS).await;
                 }
                 Blame::Bug => {

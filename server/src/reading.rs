@@ -153,7 +153,8 @@ impl<'a> Reading<'a> {
     pub(crate) fn limits(&self, limits: &config::Limits) -> Result<Limits> {
         let read = |value: &Option<Spanned<usize>>, default: usize, least: usize| match value {
             Some(value) if *value.get_ref() < least => {
-                Err(self.complain(value, format!("must be at least {least}")))
+                let what = format!("{} is too few: it must be at least {least}", value.get_ref());
+                Err(self.complain(value, what))
             }
             Some(value) => Ok(*value.get_ref()),
             None => Ok(default),

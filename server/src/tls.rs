@@ -29,7 +29,7 @@ const ALPN: &[u8] = b"http/1.1";
 /// Why a certificate, key or CA file is of no use.
 #[derive(Debug, thiserror::Error)]
 pub enum FileError {
-    #[error("{}: {source}", path.display())]
+    #[error("{}: cannot be read as PEM: {source}", path.display())]
     Read { path: PathBuf, source: rustls::pki_types::pem::Error },
     #[error("{}: holds no PEM certificate", path.display())]
     NoCertificate { path: PathBuf },
