@@ -53,7 +53,7 @@ pub struct Invite {
     pub key: ClientKey,
     /// The first is what `connect` asks for when it is not told.
     pub services: Vec<Grant>,
-    /// In the order in which to try them.
+    /// The first is used unless another is asked for.
     pub carriers: Vec<Carrier>,
     /// The name to show on the tls carrier.
     pub tls_sni: Option<HostName>,
