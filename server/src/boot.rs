@@ -83,13 +83,13 @@ pub fn start(
     policy: Policy,
     listen: Vec<SocketAddr>,
 ) -> Result<Arc<Running>, Refused> {
-    store::make_state(&policy.state)?;
-    if others_may_enter(&policy.state) {
-        let state = policy.state.display();
+    store::make_state(policy.state.directory())?;
+    if others_may_enter(policy.state.directory()) {
+        let state = policy.state.directory().display();
         warn!("others can enter {state}, where keys lie; run: chmod 700 {state}");
     }
-    let admin_socket = policy.admin_socket();
-    let clients_file = policy.clients_file();
+    let admin_socket = policy.state.admin_socket();
+    let clients_file = policy.state.clients_file();
     let wanted = if listen.is_empty() { policy.listen.clone() } else { listen.clone() };
 
     let house = Arc::new(House::new(path, policy)?);
@@ -176,7 +176,7 @@ impl Running {
             }
         };
         let _ = timeout(STOP, ended).await;
-        let _ = std::fs::remove_file(self.house.policy().admin_socket());
+        let _ = std::fs::remove_file(self.house.policy().state.admin_socket());
         info!("stopped");
     }
 }

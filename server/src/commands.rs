@@ -73,8 +73,8 @@ pub fn check(config: &Path) -> Result<Answer> {
     let policy = Policy::load(config)?;
     let mut remarks: Vec<_> =
         policy.warnings.iter().map(|warning| format!("warning: {warning}")).collect();
-    if policy.clients_file().exists() {
-        let clients = store::read(&policy.clients_file())?;
+    if policy.state.clients_file().exists() {
+        let clients = store::read(&policy.state.clients_file())?;
         for client in clients.iter() {
             let lost =
                 client.services.iter().filter(|g| policy.knock_service(&g.service).is_none());
@@ -261,8 +261,8 @@ fn add(policy: &Policy, new: store::NewClient) -> Result<Answer> {
     if carriers.is_empty() {
         return Err(CommandError::Usage("no carrier is enabled in [knock] carriers".to_owned()));
     }
-    let clients_file = policy.clients_file();
-    store::make_state(&policy.state)?;
+    let clients_file = policy.state.clients_file();
+    store::make_state(policy.state.directory())?;
     store::open(&clients_file)?;
     let added = store::add(&clients_file, new)?;
     let locator = added

@@ -36,19 +36,22 @@ impl Complaint {
 
     /// What the TOML reader found; it names unknown keys and the ones it knows.
     pub fn toml(file: &Path, text: &str, error: &toml::de::Error) -> Complaint {
-        let what = error.message().trim().replace('\n', "; ");
-        match error.span() {
-            Some(span) => Complaint::at(file, text, span, what),
-            None => Complaint::file(file, what),
-        }
+        Complaint::where_toml_failed(file, text, error, error.message().trim().replace('\n', "; "))
     }
-}
 
-impl Complaint {
     /// The same for a file of secrets: the reader's own words quote values.
     pub fn secret_toml(file: &Path, text: &str, error: &toml::de::Error) -> Complaint {
         let what = "not what stands here in a clients file (a missing or unknown key, a value of \
                     another type, or no TOML)";
+        Complaint::where_toml_failed(file, text, error, what)
+    }
+
+    fn where_toml_failed(
+        file: &Path,
+        text: &str,
+        error: &toml::de::Error,
+        what: impl Into<String>,
+    ) -> Complaint {
         match error.span() {
             Some(span) => Complaint::at(file, text, span, what),
             None => Complaint::file(file, what),

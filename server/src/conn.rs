@@ -237,7 +237,7 @@ async fn visit<'a>(
     record.service = Some(early.service().name.clone());
     let (client, first_up) = front.into_stream().map_err(|_| Outcome::ClientReset)?;
     let Some(seat) = house.places.visitor(&policy.limits) else {
-        client.wire().clone().reset().await;
+        client.reset().await;
         return Err(Outcome::Shed);
     };
     match early.connect().await {
@@ -246,7 +246,7 @@ async fn visit<'a>(
         }
         Err(failure) => {
             // A port where nothing listens answers with a reset; this is the nearest to it.
-            client.wire().clone().reset().await;
+            client.reset().await;
             Err(failed(&failure, record))
         }
     }
@@ -270,7 +270,7 @@ async fn left_by_website<'a>(
         WebsiteFirst::Closed => front.discard(),
         WebsiteFirst::Reset => {
             if let Ok((client, _)) = front.into_stream() {
-                client.wire().clone().reset().await;
+                client.reset().await;
             }
             return Err(Outcome::UpstreamReset);
         }

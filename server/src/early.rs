@@ -97,9 +97,7 @@ impl Early {
     /// The website's connection if there is one: a client that resets resets it too.
     pub async fn reset(self) {
         if let State::Open(stream) = self.state {
-            let wire = stream.wire().clone();
-            drop(stream);
-            wire.reset().await;
+            stream.reset().await;
         }
     }
 }

@@ -30,7 +30,7 @@ pub struct House {
 impl House {
     /// `path` is where reloads read the policy again.
     pub fn new(path: &Path, policy: Policy) -> Result<House, Complaint> {
-        let gate = Gate::open(&policy.clients_file(), policy.window)?;
+        let gate = Gate::open(&policy.state.clients_file(), policy.window)?;
         Ok(House {
             path: path.to_owned(),
             policy: watch::Sender::new(Arc::new(policy)),

@@ -31,7 +31,7 @@ pub struct Policy {
     pub public: Option<Endpoint>,
     /// Where strangers go.
     pub fallback: Arc<Service>,
-    pub state: PathBuf,
+    pub state: State,
     /// In the order in which invites offer them.
     pub carriers: Vec<Carrier>,
     pub window: Duration,
@@ -46,7 +46,7 @@ pub struct Policy {
 }
 
 /// The state directory, and what lies in it.
-#[derive(Debug)]
+#[derive(Debug, PartialEq, Eq)]
 pub struct State(PathBuf);
 
 impl State {
@@ -61,6 +61,10 @@ impl State {
         let Only { state } =
             toml::from_str(&text).map_err(|error| Complaint::toml(path, &text, &error))?;
         Ok(State(Reading::new(path, &text).beside(&state)))
+    }
+
+    pub fn directory(&self) -> &Path {
+        &self.0
     }
 
     pub fn clients_file(&self) -> PathBuf {
@@ -144,7 +148,7 @@ impl Policy {
             listen,
             public: read.public(file.public.as_ref(), HTTPS)?,
             fallback,
-            state: read.beside(&file.state),
+            state: State(read.beside(&file.state)),
             window: read.window(&file.knock.window, DEFAULT_WINDOW)?,
             limits: read.limits(&file.limits)?,
             log: file.log,
@@ -155,14 +159,6 @@ impl Policy {
             decide,
             warnings,
         })
-    }
-
-    pub fn clients_file(&self) -> PathBuf {
-        State(self.state.clone()).clients_file()
-    }
-
-    pub fn admin_socket(&self) -> PathBuf {
-        State(self.state.clone()).admin_socket()
     }
 
     /// The service a knock may name.

@@ -93,13 +93,8 @@ impl<'a> Reading<'a> {
         text: &Option<Spanned<String>>,
         default: Duration,
     ) -> Result<Duration> {
-        let decide = self.duration(text, default)?;
-        match text {
-            Some(text) if decide > MOST_DECIDE => {
-                Err(self.complain(text, "decide must not be longer than 60s"))
-            }
-            Some(_) | None => Ok(decide),
-        }
+        let fits = |decide| decide <= MOST_DECIDE;
+        self.duration_if(text, default, fits, "decide must not be longer than 60s")
     }
 
     pub(crate) fn window(
@@ -107,12 +102,21 @@ impl<'a> Reading<'a> {
         text: &Option<Spanned<String>>,
         default: Duration,
     ) -> Result<Duration> {
-        let window = self.duration(text, default)?;
+        let fits = |window: Duration| WINDOW.contains(&window.as_secs());
+        self.duration_if(text, default, fits, "window must lie between 5s and 300s")
+    }
+
+    fn duration_if(
+        &self,
+        text: &Option<Spanned<String>>,
+        default: Duration,
+        fits: impl Fn(Duration) -> bool,
+        otherwise: &str,
+    ) -> Result<Duration> {
+        let duration = self.duration(text, default)?;
         match text {
-            Some(text) if !WINDOW.contains(&window.as_secs()) => {
-                Err(self.complain(text, "window must lie between 5s and 300s"))
-            }
-            Some(_) | None => Ok(window),
+            Some(text) if !fits(duration) => Err(self.complain(text, otherwise)),
+            Some(_) | None => Ok(duration),
         }
     }
 

@@ -204,6 +204,13 @@ impl Stream {
         &self.wire
     }
 
+    /// Ends the connection with a reset, as [`Wire::reset`] does; TLS gets no close of its own.
+    pub async fn reset(self) {
+        let Stream { wire, tls } = self;
+        drop(tls);
+        wire.reset().await;
+    }
+
     /// The bare socket, where nothing stands between it and the bytes.
     pub(crate) fn socket(&self) -> Option<&Wire> {
         self.tls.is_none().then_some(&self.wire)

@@ -80,20 +80,17 @@ pub async fn relay(
     };
 
     match end {
-        End::Closed => {}
-        End::ClientReset => up.drain(&mut client, &mut upstream).await,
-        End::UpstreamReset => down.drain(&mut upstream, &mut client).await,
-        End::Cut => {}
+        End::Closed | End::Cut => {}
+        End::ClientReset => {
+            up.drain(&mut client, &mut upstream).await;
+            upstream.reset().await;
+        }
+        End::UpstreamReset => {
+            down.drain(&mut upstream, &mut client).await;
+            client.reset().await;
+        }
     }
-    let ended = Ended { end, up: up.delivered, down: down.delivered };
-    drop((client, upstream));
-    match end {
-        End::Closed => {}
-        End::ClientReset => upstream_wire.reset().await,
-        End::UpstreamReset => client_wire.reset().await,
-        End::Cut => {}
-    }
-    ended
+    Ended { end, up: up.delivered, down: down.delivered }
 }
 
 fn pump(
