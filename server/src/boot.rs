@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use tokio::signal::unix::{SignalKind, signal};
-use tokio::time::{MissedTickBehavior, interval, timeout};
+use tokio::time::{MissedTickBehavior, interval};
 use tracing::{error, info, warn};
 
 use crate::complaint::Complaint;
@@ -17,6 +17,7 @@ use crate::house::House;
 use crate::listen::{BindError, Listeners};
 use crate::ops::{admin, log};
 use crate::policy::Policy;
+use crate::workers::Workers;
 
 /// How often the clients file is looked at.
 const CLIENTS_LOOK: Duration = Duration::from_secs(1);
@@ -44,6 +45,7 @@ pub enum Refused {
 pub struct Running {
     house: Arc<House>,
     listeners: Listeners,
+    workers: Workers,
     /// Stand in for `listen` in the file, also on reload.
     listen: Vec<SocketAddr>,
     /// One reload at a time.
@@ -91,15 +93,17 @@ pub fn start(
     let admin_socket = policy.state.admin_socket();
     let clients_file = policy.state.clients_file();
     let wanted = if listen.is_empty() { policy.listen.clone() } else { listen.clone() };
+    let backlog = policy.backlog;
 
     let house = Arc::new(House::new(path, policy)?);
     let running = Arc::new(Running {
         house: house.clone(),
         listeners: Listeners::default(),
+        workers: Workers::start()?,
         listen,
         reloading: Mutex::new(()),
     });
-    running.listeners.set(&wanted, &house)?;
+    running.listeners.set(&wanted, backlog, &house, &running.workers)?;
     let admin = admin::bind(&admin_socket)
         .map_err(|source| Refused::Admin { path: admin_socket, source })?;
     tokio::spawn(admin::serve(admin, running.clone()));
@@ -147,8 +151,8 @@ impl Running {
         let clients = self.house.gate.read_clients()?;
         let wanted = if self.listen.is_empty() { &new.listen } else { &self.listen };
         // The last that can fail: from here on everything changes.
-        self.listeners.set(wanted, &self.house)?;
-        let clients = self.house.gate.set_clients(clients);
+        self.listeners.set(wanted, new.backlog, &self.house, &self.workers)?;
+        let clients = self.house.set_clients(clients);
         warn_all(&new);
         self.house.set_policy(within_descriptors(new));
         Ok(clients)
@@ -156,8 +160,7 @@ impl Running {
 
     /// Reads the clients again; those in force stay if it cannot be done.
     pub fn reload_clients(&self) -> Result<usize, Complaint> {
-        let done =
-            self.house.gate.read_clients().map(|clients| self.house.gate.set_clients(clients));
+        let done = self.house.gate.read_clients().map(|clients| self.house.set_clients(clients));
         match &done {
             Ok(clients) => info!(clients, "clients read again"),
             Err(error) => error!(%error, "clients not read again; the old ones stay in force"),
@@ -167,15 +170,8 @@ impl Running {
 
     /// Closes the listeners and ends all connections.
     pub async fn stop(&self) {
-        let _ = self.listeners.set(&[], &self.house);
-        self.house.stop();
-        let ended = async {
-            let mut look = interval(Duration::from_millis(10));
-            while self.house.places.taken().any() {
-                look.tick().await;
-            }
-        };
-        let _ = timeout(STOP, ended).await;
+        self.listeners.close();
+        self.workers.stop(STOP).await;
         let _ = std::fs::remove_file(self.house.policy().state.admin_socket());
         info!("stopped");
     }

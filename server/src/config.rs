@@ -92,6 +92,10 @@ pub struct Route {
 pub struct Timeouts {
     pub decide: Option<Spanned<String>>,
     pub connect: Option<Spanned<String>>,
+    /// For the admitted: idle time before TCP asks whether the peer is still there, or `off`.
+    pub keepalive: Option<Spanned<String>>,
+    /// For the admitted: how long sent bytes may stay unacknowledged, or `off`.
+    pub user_timeout: Option<Spanned<String>>,
 }
 
 #[derive(Debug, Default, Deserialize)]
@@ -100,6 +104,8 @@ pub struct Limits {
     pub connections: Option<Spanned<usize>>,
     pub undecided: Option<Spanned<usize>>,
     pub undecided_per_address: Option<Spanned<usize>>,
+    /// Connections that may wait to be accepted.
+    pub backlog: Option<Spanned<usize>>,
 }
 
 #[derive(Clone, Copy, Debug, Default, Deserialize, PartialEq, Eq)]

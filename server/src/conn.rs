@@ -1,32 +1,32 @@
 //! The spine: a connection's life from its first byte to its one outcome. Each step is decided
 //! elsewhere, purely; here they stand in order.
 
-use std::future::pending;
+use std::future::{Future, pending};
 use std::net::SocketAddr;
+use std::pin::{Pin, pin};
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use postern_shared::knock::{Status, ack};
 use postern_shared::sniff::{LETTERS, Protocol};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
-use tokio::net::TcpStream;
-use tokio::time::{Instant, timeout};
+use tokio::time::timeout;
 
 use crate::decide::{Decided, decide};
 use crate::early::{Early, WebsiteFirst};
 use crate::front::Front;
-use crate::gate::{Admitted, Client};
+use crate::gate::Admitted;
 use crate::house::{Entry, House};
-use crate::ops::outcome::{Outcome, Record, Way};
+use crate::ops::outcome::{Life, Outcome, Record, Way};
 use crate::places::{Seat, Undecided};
 use crate::policy::{Policy, Terminated};
-use crate::relay::{Guest, relay};
+use crate::relay::{End, Guest, Moved, Relay};
 use crate::route::Seen;
 use crate::service::{Failure, Service, connect};
 use crate::stage::Stage;
 use crate::stream::Stream;
 use crate::tls;
+use crate::wire::Wire;
 
 /// What nginx gives a TLS handshake (`client_header_timeout`): our own names should not stand out.
 const HANDSHAKE: Duration = Duration::from_secs(60);
@@ -34,91 +34,64 @@ const HANDSHAKE: Duration = Duration::from_secs(60);
 /// How long somebody who was admitted but cannot be served has to read why.
 const FAREWELL: Duration = Duration::from_secs(2);
 
-/// An accepted connection.
+/// An accepted connection, and the policy that it came under.
 #[derive(Debug)]
 pub struct Arrival {
-    pub socket: TcpStream,
+    pub wire: Wire,
     pub peer: SocketAddr,
     pub local: SocketAddr,
+    pub policy: Arc<Policy>,
 }
 
-/// Serves one connection to its end, and logs it.
+/// Serves one connection to its end.
 pub async fn serve(house: Arc<House>, arrival: Arrival) {
-    let started = Instant::now();
-    let mut record = Record::new(arrival.peer, arrival.local);
-    house.counts.accepted.fetch_add(1, Ordering::Relaxed);
-    let outcome = match way_in(&house, arrival, &mut record).await {
-        Ok(pair) => pair.relay(&house, &mut record).await,
+    let mut life = Life::begin(house, arrival.peer, arrival.local);
+    // What leads to a relay lives in a future of its own that is given back then: a relay lasts for
+    // days and needs a tenth of it.
+    let outcome = match Box::pin(way_in(&life.house, arrival, &mut life.record)).await {
+        Ok(mut pair) => pair.relay(&mut life.record.moved).await,
         Err(outcome) => outcome,
     };
-    house.counts.add(outcome);
-    record.log(outcome, started.elapsed());
+    life.end(outcome);
 }
 
-/// All that happens before two sides are brought together, in a future of its own that is given back
-/// then: a relay lasts for days and needs a tenth of it.
+/// Two sides that were brought together, and the places that they hold.
+struct Pair<'a> {
+    relay: Relay,
+    /// A visitor has none.
+    tunnel: Option<Entry<'a>>,
+    _seat: Seat,
+}
+
+impl Pair<'_> {
+    async fn relay(&mut self, moved: &mut Moved) -> Outcome {
+        let cut: Pin<Box<dyn Future<Output = ()> + Send>> = match &self.tunnel {
+            Some(tunnel) => Box::pin(tunnel.cut()),
+            // Takes no room.
+            None => Box::pin(pending()),
+        };
+        match self.relay.run(moved, cut).await {
+            End::Closed => Outcome::Done,
+            End::ClientReset => Outcome::ClientReset,
+            End::UpstreamReset => Outcome::UpstreamReset,
+            End::Cut => Outcome::Revoked,
+        }
+    }
+}
+
+/// Accept, look, judge, route; and where posternd terminates TLS, once more inside.
 async fn way_in<'a>(
     house: &'a House,
     arrival: Arrival,
     record: &mut Record,
 ) -> Result<Pair<'a>, Outcome> {
-    let live = Box::pin(live(house, arrival, record));
-    tokio::select! {
-        led = live => led,
-        () = house.stopping() => Err(Outcome::Stopped),
-    }
-}
-
-/// Two sides that were brought together, and the places that they hold.
-struct Pair<'a> {
-    client: Stream,
-    upstream: Stream,
-    /// Bytes already read from a side.
-    first_up: Vec<u8>,
-    first_down: Vec<u8>,
-    /// Whose tunnel it is; a visitor's otherwise.
-    tunnel: Option<(Arc<Client>, Entry<'a>)>,
-    _seat: Seat,
-}
-
-impl Pair<'_> {
-    async fn relay(self, house: &House, record: &mut Record) -> Outcome {
-        let mut cut_by = Outcome::Stopped;
-        let client = self.tunnel.as_ref().map(|(client, _)| client);
-        let guest = client.map_or(Guest::Visitor, |_| Guest::Admitted);
-        let cut = async {
-            tokio::select! {
-                () = house.stopping() => {}
-                () = revoked(house, client) => cut_by = Outcome::Revoked,
-            }
-        };
-        let Pair { client, upstream, first_up, first_down, .. } = self;
-        let ended = relay(guest, client, upstream, first_up, first_down, cut).await;
-        record.outcome(ended, cut_by)
-    }
-}
-
-async fn revoked(house: &House, client: Option<&Arc<Client>>) {
-    match client {
-        Some(client) => house.gate.revoked(client).await,
-        None => pending().await,
-    }
-}
-
-/// Accept, look, judge, route; and where posternd terminates TLS, once more inside.
-async fn live<'a>(
-    house: &'a House,
-    arrival: Arrival,
-    record: &mut Record,
-) -> Result<Pair<'a>, Outcome> {
-    let policy = house.policy();
-    let from = arrival.peer.ip();
-    let place = house.places.enter(from, &policy.limits);
-    let mut stage = Stage::outside(&policy, &arrival);
-    let mut front = Front::tcp(arrival.socket);
+    let mut stage = Stage::outside(&arrival);
+    let Arrival { wire, peer, policy, .. } = arrival;
+    let mut place = house.places.undecided(peer.ip(), &policy.limits);
+    let mut front = Front::tcp(wire);
     loop {
         let mut early = Early::new(stage.fallback.clone(), stage.dialing.clone());
-        let seen = match decide(&mut front, &mut early, &place, &stage.patience).await {
+        let seen = match decide(&mut front, &mut early, &mut place, &stage.patience).await {
             Decided::Seen(seen) => seen,
             Decided::WebsiteFirst(first) => {
                 drop(place);
@@ -142,7 +115,7 @@ async fn live<'a>(
         }
         if let Some(terminated) = terminated_here(&policy, &seen) {
             drop(early);
-            (front, stage) = match terminate(terminated, &policy, front, &place, stage).await {
+            (front, stage) = match terminate(terminated, &policy, front, &mut place, stage).await {
                 Some(inside) => inside,
                 None => return Err(Outcome::TlsFailed),
             };
@@ -168,11 +141,11 @@ async fn terminate(
     terminated: &Terminated,
     policy: &Policy,
     front: Front,
-    place: &Undecided,
+    place: &mut Undecided,
     outer: Stage,
 ) -> Option<(Front, Stage)> {
-    let (stream, _) = front.into_stream().ok()?;
-    let handshake = timeout(HANDSHAKE, terminated.inward.accept(stream.wire().clone()));
+    let wire = front.into_wire()?;
+    let handshake = pin!(timeout(HANDSHAKE, terminated.inward.accept(wire)));
     let tls = tokio::select! {
         done = handshake => done.ok()?.ok()?,
         () = place.hurried() => return None,
@@ -192,14 +165,15 @@ async fn admit<'a>(
     record: &mut Record,
 ) -> Result<Pair<'a>, Outcome> {
     record.way = Way::Knock;
-    record.service = Some(service.name.clone());
+    record.service = Some(service.clone());
     front.consume(LETTERS).await.map_err(|_| Outcome::ClientReset)?;
     let (client, first_up) = front.into_stream().map_err(|_| Outcome::ClientReset)?;
     let Some(seat) = house.places.admitted(&policy.limits) else {
         turn_away(client, admitted.acknowledgement(Status::Busy)).await;
         return Err(Outcome::Shed);
     };
-    client.wire().keep_alive();
+    policy.liveness.watch(client.wire());
+    let peer = stage.dialing.peer;
     let upstream = match connect(&service, &stage.dialing).await {
         Ok(upstream) => upstream,
         Err(failure) => {
@@ -207,10 +181,15 @@ async fn admit<'a>(
             return Err(failed(&failure, record));
         }
     };
-    let listed = house.tunnels().enter(&admitted, record);
+    policy.liveness.watch(upstream.wire());
+    let tunnel = house.tunnels().enter(&admitted, peer);
+    // Its key may have been revoked before the tunnel was listed.
+    if !house.gate.clients().still_has(&admitted.client) {
+        return Err(Outcome::Revoked);
+    }
     let first_down = admitted.acknowledgement(Status::Ok).map(Vec::from).unwrap_or_default();
-    let tunnel = Some((admitted.client, listed));
-    Ok(Pair { client, upstream, first_up, first_down, tunnel, _seat: seat })
+    let relay = Relay::new(Guest::Admitted, client, upstream, first_up, first_down);
+    Ok(Pair { relay, tunnel: Some(tunnel), _seat: seat })
 }
 
 /// Tells somebody who was admitted why there is no service. Its bytes are read meanwhile: closing a
@@ -234,7 +213,7 @@ async fn visit<'a>(
     early: Early,
     record: &mut Record,
 ) -> Result<Pair<'a>, Outcome> {
-    record.service = Some(early.service().name.clone());
+    record.service = Some(early.service().clone());
     let (client, first_up) = front.into_stream().map_err(|_| Outcome::ClientReset)?;
     let Some(seat) = house.places.visitor(&policy.limits) else {
         client.reset().await;
@@ -242,7 +221,8 @@ async fn visit<'a>(
     };
     match early.connect().await {
         Ok((upstream, first_down)) => {
-            Ok(Pair { client, upstream, first_up, first_down, tunnel: None, _seat: seat })
+            let relay = Relay::new(Guest::Visitor, client, upstream, first_up, first_down);
+            Ok(Pair { relay, tunnel: None, _seat: seat })
         }
         Err(failure) => {
             // A port where nothing listens answers with a reset; this is the nearest to it.
@@ -279,7 +259,7 @@ async fn left_by_website<'a>(
 }
 
 fn failed(failure: &Failure, record: &mut Record) -> Outcome {
-    record.failure = Some(failure.to_string());
+    record.failure = Some(failure.to_string().into());
     match failure {
         Failure::Timeout => Outcome::ConnectTimeout,
         Failure::Connect { .. }

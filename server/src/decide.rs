@@ -33,7 +33,7 @@ pub enum Decided {
 pub async fn decide(
     front: &mut Front,
     early: &mut Early,
-    place: &Undecided,
+    place: &mut Undecided,
     patience: &Patience,
 ) -> Decided {
     let opened = Instant::now();
@@ -49,7 +49,9 @@ pub async fn decide(
                 return Decided::Seen(Seen::Other);
             }
         };
+        // `biased`: only who has to wait costs timers and a place.
         tokio::select! {
+            biased;
             looked = front.look(want) => match looked {
                 Ok(Glance::Enough) => {}
                 Ok(Glance::NoMore) => more = false,

@@ -5,13 +5,13 @@
 use std::io;
 
 use postern_shared::hello::MAX_HELLO;
-use rustix::event::{PollFd, PollFlags, Timespec, poll};
+use rustix::io::Errno;
 use rustix::net::{RecvFlags, recv};
-use tokio::io::{AsyncReadExt, Interest};
-use tokio::net::TcpStream;
+use tokio::io::AsyncReadExt;
 
 use crate::stream::Stream;
 use crate::sys;
+use crate::wire::Wire;
 
 /// First bytes looked at, at the most: nobody asks for more than a ClientHello can have.
 const MOST: usize = MAX_HELLO;
@@ -42,14 +42,14 @@ pub struct Front {
 #[derive(Debug)]
 enum Source {
     /// Bytes in `seen` are copies; the kernel still has them.
-    Tcp(TcpStream),
+    Tcp(Wire),
     /// Bytes in `seen` were read and are owed to whoever gets the stream.
     Inside(Stream),
 }
 
 impl Front {
-    pub fn tcp(socket: TcpStream) -> Front {
-        Front::new(Source::Tcp(socket))
+    pub fn tcp(wire: Wire) -> Front {
+        Front::new(Source::Tcp(wire))
     }
 
     /// A stream that cannot be peeked, since it comes out of TLS.
@@ -71,27 +71,21 @@ impl Front {
         let want = want.min(MOST);
         let Front { source, seen, looks, low_water } = self;
         match source {
-            Source::Tcp(socket) => {
-                // The kernel wakes us only when all of `want` lies ready, or at the end.
-                set_low_water(socket, low_water, want)?;
-                while seen.len() < want {
-                    let ready = socket.ready(Interest::READABLE).await?;
-                    let peeked = socket.try_io(Interest::READABLE, || peek(socket, seen, want));
-                    match peeked {
-                        Ok(()) => {}
-                        Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
-                        Err(error) => return Err(error),
-                    }
+            Source::Tcp(wire) => {
+                // The first look is before any waiting: most have spoken by the time they are accepted.
+                loop {
+                    let all = wire.is_walled();
+                    peek(wire, seen, want)?;
                     *looks += 1;
-                    let short = seen.len() < want;
-                    // After a FIN the readiness never clears, and a peek never gets past an urgent
-                    // byte (tcp(7)): both are answers, not reasons to wait.
-                    if short && (ready.is_read_closed() || has_urgent_byte(socket)) {
+                    if seen.len() >= want {
+                        break;
+                    }
+                    if all || *looks >= MOST_LOOKS {
                         return Ok(Glance::NoMore);
                     }
-                    if *looks >= MOST_LOOKS {
-                        return Ok(Glance::NoMore);
-                    }
+                    // The kernel wakes us only when all of `want` lies ready, or at the end.
+                    set_low_water(wire, low_water, want)?;
+                    wire.news().await?;
                 }
             }
             Source::Inside(stream) => {
@@ -109,9 +103,9 @@ impl Front {
     /// Looks once more, without waiting: after a pause of the whole machine the clock may be heard before
     /// the bytes that came in time.
     pub fn look_again(&mut self) {
-        if let Source::Tcp(socket) = &self.source {
+        if let Source::Tcp(wire) = &self.source {
             // What a socket in error holds no longer matters; the relay will find the error.
-            let _ = peek(socket, &mut self.seen, MOST);
+            let _ = peek(wire, &mut self.seen, MOST);
         }
     }
 
@@ -120,10 +114,11 @@ impl Front {
     pub async fn consume(&mut self, count: usize) -> io::Result<()> {
         let count = count.min(self.seen.len());
         match &mut self.source {
-            Source::Tcp(socket) => {
-                set_low_water(socket, &mut self.low_water, 1)?;
+            Source::Tcp(wire) => {
+                set_low_water(wire, &mut self.low_water, 1)?;
+                wire.expect();
                 let mut taken = vec![0; count];
-                socket.read_exact(&mut taken).await?;
+                wire.read_exact(&mut taken).await?;
             }
             Source::Inside(_) => {}
         }
@@ -133,10 +128,10 @@ impl Front {
 
     /// Takes away all that has come: it was meant for somebody who is gone.
     pub fn discard(&mut self) {
-        if let Source::Tcp(socket) = &self.source {
+        if let Source::Tcp(wire) = &self.source {
             let mut scratch = [0; 4096];
             // More than was seen may have come; nothing wakes a look before all that it wants is there.
-            while recv(socket, &mut scratch[..], RecvFlags::DONTWAIT)
+            while recv(wire.socket(), &mut scratch[..], RecvFlags::DONTWAIT)
                 .is_ok_and(|(count, _)| count > 0)
             {}
         }
@@ -144,52 +139,55 @@ impl Front {
     }
 
     /// The stream, and the bytes that were read from it already.
-    pub fn into_stream(mut self) -> io::Result<(Stream, Vec<u8>)> {
-        match self.source {
-            Source::Tcp(socket) => {
+    pub fn into_stream(self) -> io::Result<(Stream, Vec<u8>)> {
+        let Front { source, seen, mut low_water, .. } = self;
+        match source {
+            Source::Tcp(mut wire) => {
                 // Left raised it would block the next owner.
-                set_low_water(&socket, &mut self.low_water, 1)?;
-                Ok((socket.into(), Vec::new()))
+                set_low_water(&wire, &mut low_water, 1)?;
+                if !seen.is_empty() {
+                    wire.expect();
+                }
+                Ok((wire.into(), Vec::new()))
             }
-            Source::Inside(stream) => Ok((stream, self.seen)),
+            Source::Inside(stream) => Ok((stream, seen)),
+        }
+    }
+
+    /// The socket, where nothing was read from it.
+    pub fn into_wire(self) -> Option<Wire> {
+        match self.into_stream() {
+            Ok((Stream::Bare(wire), _)) => Some(wire),
+            Ok((Stream::Tls(_), _)) | Err(_) => None,
         }
     }
 }
 
-fn set_low_water(socket: &TcpStream, current: &mut usize, wanted: usize) -> io::Result<()> {
+fn set_low_water(wire: &Wire, current: &mut usize, wanted: usize) -> io::Result<()> {
     if *current != wanted {
-        sys::set_receive_low_water(socket, wanted)?;
+        sys::set_receive_low_water(wire.socket(), wanted)?;
         *current = wanted;
     }
     Ok(())
 }
 
-/// Copies what lies in the kernel into `seen`. Reports `WouldBlock` when it is less than wanted, so
-/// that the reactor waits for new data instead of finding the old again.
-fn peek(socket: &TcpStream, seen: &mut Vec<u8>, want: usize) -> io::Result<()> {
+/// Copies what lies in the kernel into `seen`.
+fn peek(wire: &Wire, seen: &mut Vec<u8>, want: usize) -> io::Result<()> {
     // More than wanted, since a knock is often followed by data and a hello by more of it.
     seen.resize(want.max(2048), 0);
-    let count = match recv(socket, seen.as_mut_slice(), RecvFlags::PEEK | RecvFlags::DONTWAIT) {
-        Ok((count, _)) => count,
-        Err(error) => {
-            seen.clear();
-            return Err(error.into());
-        }
+    let flags = RecvFlags::PEEK | RecvFlags::DONTWAIT;
+    let peeked = match recv(wire.socket(), seen.as_mut_slice(), flags) {
+        Err(Errno::AGAIN | Errno::INTR) => Ok(0),
+        peeked => peeked.map(|(_, count)| count),
     };
-    seen.truncate(count);
-    if count < want { Err(io::ErrorKind::WouldBlock.into()) } else { Ok(()) }
-}
-
-fn has_urgent_byte(socket: &TcpStream) -> bool {
-    let mut wanted = [PollFd::new(socket, PollFlags::PRI)];
-    poll(&mut wanted, Some(&Timespec::default())).is_ok_and(|ready| ready > 0)
-        && wanted.iter().any(|wanted| wanted.revents().contains(PollFlags::PRI))
+    seen.truncate(peeked.unwrap_or(0));
+    peeked.map(drop).map_err(io::Error::from)
 }
 
 #[cfg(test)]
 mod tests {
     use tokio::io::AsyncWriteExt;
-    use tokio::net::TcpListener;
+    use tokio::net::{TcpListener, TcpStream};
 
     use super::*;
 
@@ -199,7 +197,8 @@ mod tests {
         let client = TcpStream::connect(address).await.expect("connected");
         client.set_nodelay(true).expect("set");
         let (socket, _) = listener.accept().await.expect("accepted");
-        (client, Front::tcp(socket))
+        let socket = socket.into_std().expect("a socket");
+        (client, Front::tcp(Wire::tcp(socket.into()).expect("registered")))
     }
 
     #[tokio::test]

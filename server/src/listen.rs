@@ -2,22 +2,27 @@
 //! connection's task is spawned. Never waits on a client.
 
 use std::collections::BTreeMap;
+use std::future::poll_fn;
 use std::io;
 use std::net::SocketAddr;
+use std::os::fd::{AsFd, OwnedFd};
 use std::sync::{Arc, Mutex, PoisonError};
+use std::task::Poll;
 use std::time::Duration;
 
+use rustix::net::{SocketFlags, acceptfrom_with, getsockname};
 use socket2::{Domain, Protocol, Socket, Type};
-use tokio::net::{TcpListener, TcpStream};
+use tokio::io::Interest;
 use tokio::task::JoinHandle;
 use tokio::time::{Instant, sleep};
 use tracing::{error, warn};
 
 use crate::conn::{Arrival, serve};
 use crate::house::House;
-
-/// Connections that may wait to be accepted; the kernel caps it at `net.core.somaxconn`.
-const BACKLOG: i32 = 4096;
+use crate::policy::Policy;
+use crate::sys;
+use crate::wire::Wire;
+use crate::workers::Workers;
 
 /// How long to let connections end when there is no descriptor for another one.
 const OUT_OF_DESCRIPTORS: Duration = Duration::from_millis(100);
@@ -49,14 +54,17 @@ fn hint(error: &io::Error, own: bool) -> &'static str {
 
 /// A listener that is bound but does not accept yet.
 #[derive(Debug)]
-pub struct Bound {
+struct Bound {
     configured: SocketAddr,
-    listener: TcpListener,
+    /// A port 0 shows what it became.
+    actual: SocketAddr,
+    /// The same listener, once for each worker.
+    shares: Vec<OwnedFd>,
 }
 
 /// Binds an address. A v6 listener is for v6 only: `[::]` would clash with `0.0.0.0` otherwise.
-pub fn bind(address: SocketAddr) -> Result<Bound, BindError> {
-    let bind = || -> io::Result<TcpListener> {
+fn bind(address: SocketAddr, backlog: i32, workers: &Workers) -> Result<Bound, BindError> {
+    let bind = || -> io::Result<Bound> {
         let socket = Socket::new(Domain::for_address(address), Type::STREAM, Some(Protocol::TCP))?;
         if address.is_ipv6() {
             socket.set_only_v6(true)?;
@@ -66,13 +74,13 @@ pub fn bind(address: SocketAddr) -> Result<Bound, BindError> {
         socket.set_tcp_nodelay(true)?;
         socket.set_nonblocking(true)?;
         socket.bind(&address.into())?;
-        socket.listen(BACKLOG)?;
-        TcpListener::from_std(socket.into())
+        socket.listen(backlog)?;
+        let actual = local_address(&socket).unwrap_or(address);
+        let share = |_| Ok(socket.try_clone()?.into());
+        let shares = workers.handles().iter().map(share).collect::<io::Result<_>>()?;
+        Ok(Bound { configured: address, actual, shares })
     };
-    match bind() {
-        Ok(listener) => Ok(Bound { configured: address, listener }),
-        Err(source) => Err(BindError { address, source, own: false }),
-    }
+    bind().map_err(|source| BindError { address, source, own: false })
 }
 
 /// The listeners in force, by the address that the configuration gives them.
@@ -84,18 +92,25 @@ pub struct Listeners {
 #[derive(Debug)]
 struct Accepting {
     actual: SocketAddr,
-    task: JoinHandle<()>,
+    /// One on each worker.
+    tasks: Vec<JoinHandle<()>>,
 }
 
 impl Listeners {
     /// Makes exactly `wanted` the listeners in force: new ones are bound before old ones close, and
     /// if one cannot be bound nothing changes.
-    pub fn set(&self, wanted: &[SocketAddr], house: &Arc<House>) -> Result<(), BindError> {
+    pub fn set(
+        &self,
+        wanted: &[SocketAddr],
+        backlog: i32,
+        house: &Arc<House>,
+        workers: &Workers,
+    ) -> Result<(), BindError> {
         let mut open = self.open.lock().unwrap_or_else(PoisonError::into_inner);
         let bound = wanted
             .iter()
             .filter(|address| !open.contains_key(address))
-            .map(|address| bind(*address))
+            .map(|address| bind(*address, backlog, workers))
             .collect::<Result<Vec<_>, _>>()
             .map_err(|error| BindError {
                 own: error.source.kind() == io::ErrorKind::AddrInUse
@@ -105,16 +120,25 @@ impl Listeners {
         open.retain(|address, accepting| {
             let keep = wanted.contains(address);
             if !keep {
-                accepting.task.abort();
+                accepting.end();
             }
             keep
         });
-        for Bound { configured, listener } in bound {
-            let actual = listener.local_addr().unwrap_or(configured);
-            let task = tokio::spawn(accept(listener, house.clone()));
-            open.insert(configured, Accepting { actual, task });
+        for Bound { configured, actual, shares } in bound {
+            let tasks =
+                workers.handles().iter().zip(shares).map(|(worker, listener)| {
+                    worker.spawn(accept(listener, actual, house.clone()))
+                });
+            open.insert(configured, Accepting { actual, tasks: tasks.collect() });
         }
         Ok(())
+    }
+
+    pub fn close(&self) {
+        let mut open = self.open.lock().unwrap_or_else(PoisonError::into_inner);
+        for (_, accepting) in std::mem::take(&mut *open) {
+            accepting.end();
+        }
     }
 
     /// The addresses as bound: a port 0 shows what it became.
@@ -124,14 +148,32 @@ impl Listeners {
     }
 }
 
-async fn accept(listener: TcpListener, house: Arc<House>) {
+impl Accepting {
+    fn end(&self) {
+        for task in &self.tasks {
+            task.abort();
+        }
+    }
+}
+
+async fn accept(listener: OwnedFd, at: SocketAddr, house: Arc<House>) {
+    let mut policy = house.follow_policy();
     let mut warned: Option<Instant> = None;
+    let listener = match sys::on_reactor(listener, Interest::READABLE) {
+        Ok(listener) => listener,
+        Err(error) => {
+            error!(%error, "a worker cannot listen");
+            return;
+        }
+    };
     loop {
-        match listener.accept().await {
+        match listener.async_io(Interest::READABLE, next).await {
             Ok((socket, peer)) => {
-                if let Some(arrival) = arrival(socket, peer) {
+                if let Some(arrival) = arrival(socket, peer, at, policy.now()) {
                     tokio::spawn(serve(house.clone(), arrival));
                 }
+                // It is served first: another worker may be free to take the next.
+                next_turn().await;
             }
             Err(error) => match blame(&error) {
                 Blame::Peer => {}
@@ -151,10 +193,40 @@ async fn accept(listener: TcpListener, house: Arc<House>) {
     }
 }
 
+fn next(listener: &OwnedFd) -> io::Result<(OwnedFd, SocketAddr)> {
+    let flags = SocketFlags::NONBLOCK | SocketFlags::CLOEXEC;
+    let (socket, peer) = acceptfrom_with(listener, flags)?;
+    let peer = peer.and_then(|peer| SocketAddr::try_from(peer).ok());
+    Ok((socket, peer.ok_or(io::ErrorKind::ConnectionAborted)?))
+}
+
+/// Completes when whatever else is ready has had its turn.
+async fn next_turn() {
+    let mut waited = false;
+    poll_fn(|cx| {
+        if std::mem::replace(&mut waited, true) {
+            return Poll::Ready(());
+        }
+        cx.waker().wake_by_ref();
+        Poll::Pending
+    })
+    .await;
+}
+
 /// `None` if the connection is gone already.
-fn arrival(socket: TcpStream, peer: SocketAddr) -> Option<Arrival> {
-    let local = socket.local_addr().ok()?;
-    Some(Arrival { socket, peer: fold(peer), local: fold(local) })
+fn arrival(
+    socket: OwnedFd,
+    peer: SocketAddr,
+    at: SocketAddr,
+    policy: Arc<Policy>,
+) -> Option<Arrival> {
+    let local = if at.ip().is_unspecified() { local_address(&socket)? } else { at };
+    let wire = Wire::tcp(socket).ok()?;
+    Some(Arrival { wire, peer: fold(peer), local: fold(local), policy })
+}
+
+fn local_address(socket: impl AsFd) -> Option<SocketAddr> {
+    SocketAddr::try_from(getsockname(socket).ok()?).ok()
 }
 
 /// `::ffff:a.b.c.d` is a v4 address wherever addresses are compared.

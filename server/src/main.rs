@@ -49,8 +49,9 @@ fn act(command: Command) -> anyhow::Result<Answer> {
     }
 }
 
+/// For what is not a connection; these have threads of their own.
 fn runtime() -> anyhow::Result<tokio::runtime::Runtime> {
-    tokio::runtime::Builder::new_multi_thread()
+    tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build()
         .context("the runtime cannot start")

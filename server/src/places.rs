@@ -42,9 +42,14 @@ impl Taken {
 }
 
 impl Places {
-    /// A place among the undecided. Where the table or the address's share of it is full, the oldest
-    /// in it is hurried.
-    pub fn enter(self: &Arc<Places>, from: IpAddr, limits: &Limits) -> Undecided {
+    /// A place among the undecided, entered when its holder first has to wait: most are decided by what
+    /// they had sent when they were accepted, and need none.
+    pub fn undecided(self: &Arc<Places>, from: IpAddr, limits: &Limits) -> Undecided {
+        Undecided { places: self.clone(), from, limits: *limits, held: None }
+    }
+
+    /// Where the table or the address's share of it is full, the oldest in it is hurried.
+    fn enter(&self, from: IpAddr, limits: &Limits) -> Held {
         let hurry = Arc::new(Notify::new());
         let mut table = self.table();
         let full = table.waiting.len() >= limits.undecided;
@@ -68,7 +73,7 @@ impl Places {
         table.next += 1;
         table.waiting.insert(number, (from, hurry.clone()));
         table.by_address.entry(from).or_default().insert(number);
-        Undecided { places: self.clone(), number, hurry }
+        Held { number, hurry }
     }
 
     /// A place for a decided visitor; `None` when only the reserve for the admitted is left.
@@ -122,20 +127,30 @@ impl Table {
 #[derive(Debug)]
 pub struct Undecided {
     places: Arc<Places>,
+    from: IpAddr,
+    limits: Limits,
+    held: Option<Held>,
+}
+
+#[derive(Debug)]
+struct Held {
     number: u64,
     hurry: Arc<Notify>,
 }
 
 impl Undecided {
     /// Completes when somebody newer needs the place.
-    pub async fn hurried(&self) {
-        self.hurry.notified().await;
+    pub async fn hurried(&mut self) {
+        let Undecided { places, from, limits, held } = self;
+        held.get_or_insert_with(|| places.enter(*from, limits)).hurry.notified().await;
     }
 }
 
 impl Drop for Undecided {
     fn drop(&mut self) {
-        self.places.table().leave(self.number);
+        if let Some(held) = &self.held {
+            self.places.table().leave(held.number);
+        }
     }
 }
 
@@ -175,27 +190,34 @@ mod tests {
         IpAddr::from([192, 0, 2, last])
     }
 
-    fn is_hurried(place: &Undecided) -> bool {
+    fn waiting(places: &Arc<Places>, from: IpAddr) -> Undecided {
+        let mut place = places.undecided(from, &LIMITS);
+        assert!(!is_hurried(&mut place));
+        place
+    }
+
+    fn is_hurried(place: &mut Undecided) -> bool {
         pin!(place.hurried()).poll(&mut Context::from_waker(Waker::noop())).is_ready()
     }
 
     #[test]
     fn a_crowded_address_hurries_its_own_oldest() {
         let places = Arc::new(Places::default());
-        let other = places.enter(address(1), &LIMITS);
-        let own: Vec<_> = (0..3).map(|_| places.enter(address(2), &LIMITS)).collect();
-        assert_eq!(own.iter().map(is_hurried).collect::<Vec<_>>(), [true, false, false]);
-        assert!(!is_hurried(&other));
+        let mut other = waiting(&places, address(1));
+        let mut own: Vec<_> = (0..3).map(|_| waiting(&places, address(2))).collect();
+        assert_eq!(own.iter_mut().map(is_hurried).collect::<Vec<_>>(), [true, false, false]);
+        assert!(!is_hurried(&mut other));
     }
 
     #[test]
     fn a_full_table_hurries_the_oldest_of_all() {
         let places = Arc::new(Places::default());
-        let all: Vec<_> = (0..6).map(|n| places.enter(address(n), &LIMITS)).collect();
-        let hurried: Vec<_> = all.iter().map(is_hurried).collect();
+        let unused = places.undecided(address(9), &LIMITS);
+        let mut all: Vec<_> = (0..6).map(|n| waiting(&places, address(n))).collect();
+        let hurried: Vec<_> = all.iter_mut().map(is_hurried).collect();
         assert_eq!(hurried, [true, true, false, false, false, false]);
         assert_eq!(places.taken().undecided, 4);
-        drop(all);
+        drop((all, unused));
         assert_eq!(places.taken().undecided, 0);
         assert!(places.table().by_address.is_empty(), "no address is remembered for nothing");
     }

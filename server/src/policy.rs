@@ -2,7 +2,7 @@
 //! every reload share. Refuses what cannot hold, warns of what is likely not meant.
 
 use std::collections::BTreeMap;
-use std::net::{IpAddr, SocketAddr};
+use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
@@ -13,6 +13,7 @@ use postern_shared::sniff::Interest;
 
 use crate::complaint::Complaint;
 use crate::config::{File, Log};
+use crate::liveness::Liveness;
 use crate::reading::Reading;
 use crate::route::{self, FirstBytes, Route};
 use crate::service::{Endpoint, Service, Target};
@@ -41,6 +42,9 @@ pub struct Policy {
     /// How long a connection may stay undecided.
     pub decide: Duration,
     pub limits: Limits,
+    pub liveness: Liveness,
+    /// Connections that may wait to be accepted; the kernel caps it at `net.core.somaxconn`.
+    pub backlog: i32,
     pub log: Log,
     pub warnings: Vec<String>,
 }
@@ -151,6 +155,8 @@ impl Policy {
             state: State(read.beside(&file.state)),
             window: read.window(&file.knock.window, DEFAULT_WINDOW)?,
             limits: read.limits(&file.limits)?,
+            liveness: read.liveness(&file.timeouts)?,
+            backlog: read.backlog(file.limits.backlog.as_ref())?,
             log: file.log,
             carriers,
             tls,
@@ -235,7 +241,7 @@ fn warn_of_targets(
             }
             Target::Tcp(to) | Target::Tls(to, _) => {
                 let own = |address: &SocketAddr| {
-                    let same = to.host.parse().is_ok_and(|host: IpAddr| host == address.ip());
+                    let same = to.literal.is_some_and(|to| to.ip() == address.ip());
                     let here = address.ip().is_unspecified() && crate::tls::is_loopback(&to.host);
                     to.port == address.port() && (same || here)
                 };

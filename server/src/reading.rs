@@ -17,6 +17,7 @@ use toml::Spanned;
 use crate::complaint::Complaint;
 use crate::config;
 use crate::gate::clients::parse_net;
+use crate::liveness::Liveness;
 use crate::policy::{Limits, Terminated};
 use crate::route::{FirstBytes, NamePattern, Route, Wanted};
 use crate::service::{self, Endpoint, Service, Target};
@@ -29,6 +30,11 @@ const WINDOW: std::ops::RangeInclusive<u64> = 5..=300;
 
 /// How long a client must stay silent where a route does not say.
 const DEFAULT_SILENCE: Duration = Duration::from_secs(2);
+
+/// Connections that may wait to be accepted, where the file does not say.
+const BACKLOG: i32 = 4096;
+
+const SECOND: Duration = Duration::from_secs(1);
 
 type Services = BTreeMap<String, Arc<Service>>;
 type Result<T> = std::result::Result<T, Complaint>;
@@ -172,6 +178,28 @@ impl<'a> Reading<'a> {
                 Limits::DEFAULT.undecided_per_address,
                 1,
             )?,
+        })
+    }
+
+    pub(crate) fn liveness(&self, timeouts: &config::Timeouts) -> Result<Liveness> {
+        let span = |text: &Option<Spanned<String>>, default| match text {
+            None => Ok(default),
+            Some(text) if text.get_ref() == "off" => Ok(None),
+            // The kernel counts keepalive in seconds.
+            Some(_) => self.duration(text, SECOND).map(|span| Some(span.max(SECOND))),
+        };
+        Ok(Liveness {
+            keepalive: span(&timeouts.keepalive, Some(Liveness::DEFAULT_KEEPALIVE))?,
+            user_timeout: span(&timeouts.user_timeout, None)?,
+        })
+    }
+
+    pub(crate) fn backlog(&self, backlog: Option<&Spanned<usize>>) -> Result<i32> {
+        let Some(backlog) = backlog else { return Ok(BACKLOG) };
+        i32::try_from(*backlog.get_ref()).ok().filter(|backlog| *backlog > 0).ok_or_else(|| {
+            let what =
+                format!("{} cannot be a backlog; leave it out for {BACKLOG}", backlog.get_ref());
+            self.complain(backlog, what)
         })
     }
 

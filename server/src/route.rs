@@ -189,7 +189,7 @@ mod tests {
     fn service(name: &str) -> Arc<Service> {
         Arc::new(Service {
             name: name.to_owned(),
-            target: Target::Tcp(Endpoint { host: "127.0.0.1".to_owned(), port: 1 }),
+            target: Target::Tcp(Endpoint::parse("127.0.0.1:1", None).expect("sound")),
             knock: false,
             proxy: None,
             connect: Duration::from_secs(5),

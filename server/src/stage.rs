@@ -35,7 +35,8 @@ enum Depth {
 }
 
 impl Stage {
-    pub fn outside(policy: &Policy, arrival: &Arrival) -> Stage {
+    pub fn outside(arrival: &Arrival) -> Stage {
+        let policy = &*arrival.policy;
         Stage {
             fallback: policy.fallback.clone(),
             patience: Patience {
@@ -100,11 +101,11 @@ impl Stage {
                 Verdict::Stranger => return None,
                 Verdict::Refused { client, reason } => (client, reason.name()),
                 Verdict::Admitted(admitted) => {
-                    let client = admitted.client.name.clone();
+                    let client = admitted.client.clone();
                     if let Some(service) = policy.knock_service(&admitted.service) {
                         house.counts.knocks_admitted.fetch_add(1, Ordering::Relaxed);
                         record.client = Some(client);
-                        record.carrier = Some(carrier.name());
+                        record.carrier = Some(carrier);
                         return Some((admitted, service.clone()));
                     }
                     (client, "service")
@@ -112,7 +113,7 @@ impl Stage {
             };
         house.counts.knocks_refused.fetch_add(1, Ordering::Relaxed);
         record.client = Some(client);
-        record.carrier = Some(carrier.name());
+        record.carrier = Some(carrier);
         record.refused = Some(refused);
         None
     }

@@ -1,10 +1,20 @@
 //! The syscalls that neither std, rustix nor socket2 wrap. Everything unsafe in posternd is here.
 
 use std::io;
-use std::os::fd::{AsFd, AsRawFd};
+use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 use std::time::Duration;
 
 use rustix::time::{ClockId, clock_gettime};
+use tokio::io::Interest;
+use tokio::io::unix::AsyncFd;
+
+/// Registers a descriptor in non-blocking mode with the reactor of this thread's runtime.
+pub(crate) fn on_reactor(fd: OwnedFd, interest: Interest) -> io::Result<AsyncFd<OwnedFd>> {
+    // SAFETY: an OwnedFd is an open descriptor, the same one until it is dropped, and nobody else may
+    // close it.
+    let registered = unsafe { AsyncFd::register_with_interest(fd, interest) };
+    registered.map_err(io::Error::from)
+}
 
 /// Sets SO_RCVLOWAT (socket(7)): how many bytes must lie ready before the socket counts as readable.
 pub(crate) fn set_receive_low_water(socket: impl AsFd, bytes: usize) -> io::Result<()> {

@@ -21,7 +21,8 @@ use rustls::{
 };
 use tokio_rustls::{TlsAcceptor, TlsConnector, TlsStream};
 
-use crate::stream::Wire;
+use crate::read_ahead::ReadAhead;
+use crate::wire::Wire;
 
 /// HTTP/1.1 alone: what is relayed decrypted is one request after the other on one connection.
 const ALPN: &[u8] = b"http/1.1";
@@ -100,14 +101,14 @@ impl Inward {
     }
 
     /// The server's handshake, on a socket from which nothing was read yet.
-    pub async fn accept(&self, wire: Wire) -> io::Result<TlsStream<Wire>> {
-        self.acceptor.accept(wire).await.map(TlsStream::from)
+    pub async fn accept(&self, wire: Wire) -> io::Result<TlsStream<ReadAhead>> {
+        self.acceptor.accept(ReadAhead::new(wire)).await.map(TlsStream::from)
     }
 }
 
 /// What binds a token to this TLS session: the exporter's 32 bytes (RFC 9266's idea, with a label of
 /// our own). `None` below TLS 1.3, where a token does not count.
-pub fn binding(tls: &TlsStream<Wire>) -> Option<[u8; 32]> {
+pub fn binding(tls: &TlsStream<ReadAhead>) -> Option<[u8; 32]> {
     let TlsStream::Server(tls) = tls else { return None };
     let session = tls.get_ref().1;
     if session.protocol_version() != Some(ProtocolVersion::TLSv1_3) {
@@ -172,10 +173,10 @@ impl Outward {
         wire: Wire,
         visitor: Option<&HostName>,
         host: &str,
-    ) -> io::Result<TlsStream<Wire>> {
+    ) -> io::Result<TlsStream<ReadAhead>> {
         let asked = self.name.as_ref().or(visitor).map_or(host, HostName::as_str);
         let name = ServerName::try_from(asked.to_owned()).map_err(io::Error::other)?;
-        self.connector.connect(name, wire).await.map(TlsStream::from)
+        self.connector.connect(name, ReadAhead::new(wire)).await.map(TlsStream::from)
     }
 }
 

@@ -3,8 +3,8 @@
 use std::future::pending;
 use std::time::Duration;
 
-use posternd::relay::{End, Ended, Guest, relay};
-use posternd::stream::Stream;
+use posternd::relay::{End, Guest, Moved, Relay};
+use posternd::wire::Wire;
 use socket2::SockRef;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
@@ -29,12 +29,32 @@ async fn pair() -> (TcpStream, TcpStream) {
     (near, far)
 }
 
+#[derive(Debug, PartialEq, Eq)]
+struct Ended {
+    end: End,
+    up: u64,
+    down: u64,
+}
+
+/// A relay as posternd runs it.
+async fn run(mut relay: Relay, cut: impl Future<Output = ()>) -> Ended {
+    let mut moved = Moved::default();
+    let end = relay.run(&mut moved, Box::pin(cut)).await;
+    Ended { end, up: moved.up, down: moved.down }
+}
+
+fn relay(guest: Guest, client: TcpStream, upstream: TcpStream) -> Relay {
+    Relay::new(guest, wire(client).into(), wire(upstream).into(), Vec::new(), Vec::new())
+}
+
+fn wire(socket: TcpStream) -> Wire {
+    Wire::tcp(socket.into_std().expect("a socket").into()).expect("registered")
+}
+
 async fn between() -> Between {
     let (client, ours) = pair().await;
     let (upstream, theirs) = pair().await;
-    let (ours, theirs) = (Stream::from(ours), Stream::from(theirs));
-    let relay =
-        tokio::spawn(relay(Guest::Admitted, ours, theirs, Vec::new(), Vec::new(), pending()));
+    let relay = tokio::spawn(run(relay(Guest::Admitted, ours, theirs), pending()));
     Between { client, upstream, relay }
 }
 
@@ -163,9 +183,10 @@ async fn both_ways_at_once_and_in_odd_pieces() {
 async fn what_was_read_before_goes_first() {
     let (mut client, ours) = pair().await;
     let (mut upstream, theirs) = pair().await;
-    let (ours, theirs) = (Stream::from(ours), Stream::from(theirs));
+    let (ours, theirs) = (wire(ours).into(), wire(theirs).into());
     let (first_up, first_down) = (b"GET".to_vec(), b"ack".to_vec());
-    let relay = tokio::spawn(relay(Guest::Admitted, ours, theirs, first_up, first_down, pending()));
+    let relay = Relay::new(Guest::Admitted, ours, theirs, first_up, first_down);
+    let relay = tokio::spawn(run(relay, pending()));
     client.write_all(b" /").await.expect("sent");
     client.shutdown().await.expect("ended");
     upstream.shutdown().await.expect("ended");
@@ -180,14 +201,7 @@ async fn a_cut_ends_both_sides() {
     let (mut upstream, theirs) = pair().await;
     let (cut, was_cut) = oneshot::channel::<()>();
     let until = async { was_cut.await.expect("the sender says when") };
-    let relay = tokio::spawn(relay(
-        Guest::Admitted,
-        ours.into(),
-        theirs.into(),
-        Vec::new(),
-        Vec::new(),
-        until,
-    ));
+    let relay = tokio::spawn(run(relay(Guest::Admitted, ours, theirs), until));
     client.write_all(b"x").await.expect("sent");
     upstream.read_exact(&mut [0]).await.expect("read");
     cut.send(()).expect("the relay waits");
@@ -209,14 +223,76 @@ async fn an_urgent_byte_does_no_harm() {
     assert_eq!(ended(it.relay).await.end, End::Closed);
 }
 
+/// What lies behind an urgent byte is no news to the reactor once it has told of the bytes before it.
+#[tokio::test]
+async fn bytes_behind_an_urgent_one_need_no_push() {
+    let mut it = between().await;
+    it.client.set_nodelay(true).expect("set");
+    let block = pattern(200_000);
+    for round in 0..50 {
+        // Small and in bulk, since these are read in different ways.
+        let block = if round % 2 == 0 { &block[..] } else { &block[..100] };
+        it.client.write_all(block).await.expect("sent");
+        SockRef::from(&it.client).send_out_of_band(b"!").expect("sent");
+        it.client.write_all(b"after").await.expect("sent");
+        let mut got = vec![0; block.len() + 5];
+        timeout(PATIENCE, it.upstream.read_exact(&mut got)).await.expect("all").expect("read");
+        assert!(got.starts_with(block) && got.ends_with(b"after"), "round {round}");
+    }
+}
+
+#[tokio::test]
+async fn bulk_and_small_exchanges_take_turns() {
+    let mut it = between().await;
+    let mut sent = 0;
+    for round in 0..40 {
+        let block = pattern(if round % 3 == 0 { 3_000_000 } else { 10 + round });
+        let write = async { it.client.write_all(&block).await.expect("sent") };
+        let mut got = vec![0; block.len()];
+        let read = async { it.upstream.read_exact(&mut got).await.expect("read") };
+        timeout(PATIENCE, async { tokio::join!(write, read) }).await.expect("in time");
+        assert!(got == block, "round {round}");
+        it.upstream.write_all(b"done").await.expect("sent");
+        it.client.read_exact(&mut [0; 4]).await.expect("read");
+        sent += block.len();
+    }
+    it.client.shutdown().await.expect("ended");
+    it.upstream.shutdown().await.expect("ended");
+    assert_eq!(ended(it.relay).await, Ended { end: End::Closed, up: sent as u64, down: 160 });
+}
+
+#[tokio::test]
+async fn unix_sockets_are_relayed_like_others() {
+    let (client, ours) = pair().await;
+    let (theirs, upstream) = Wire::pair().expect("a pair");
+    let upstream = std::os::unix::net::UnixStream::from(upstream);
+    upstream.set_nonblocking(true).expect("set");
+    let upstream = tokio::net::UnixStream::from_std(upstream).expect("registered");
+    let relay =
+        Relay::new(Guest::Admitted, wire(ours).into(), theirs.into(), Vec::new(), Vec::new());
+    let relay = tokio::spawn(run(relay, pending()));
+    let block = pattern(5_000_000);
+    let echo = tokio::spawn(async move {
+        let (mut reading, mut writing) = upstream.into_split();
+        tokio::io::copy(&mut reading, &mut writing).await.expect("copied")
+    });
+    let (mut reading, mut writing) = client.into_split();
+    let sent = block.clone();
+    let write = tokio::spawn(async move { writing.write_all(&sent).await.map(|()| writing) });
+    let mut got = vec![0; block.len()];
+    timeout(PATIENCE, reading.read_exact(&mut got)).await.expect("in time").expect("read");
+    assert!(got == block);
+    drop(write.await.expect("no panic").expect("sent"));
+    assert_eq!(echo.await.expect("no panic"), block.len() as u64);
+    assert_eq!(ended(relay).await.end, End::Closed);
+}
+
 #[tokio::test]
 async fn half_a_connection_does_not_hold_a_visitors_place_for_ever() {
     let (client, ours) = pair().await;
     let (mut upstream, theirs) = pair().await;
     tokio::time::pause();
-    let (ours, theirs) = (ours.into(), theirs.into());
-    let relay =
-        tokio::spawn(relay(Guest::Visitor, ours, theirs, Vec::new(), Vec::new(), pending()));
+    let relay = tokio::spawn(run(relay(Guest::Visitor, ours, theirs), pending()));
     upstream.shutdown().await.expect("ended");
     // Time is paused: it goes on only when nothing else can, and so by the relay's own timer.
     assert_eq!(relay.await.expect("no panic").end, End::Closed);

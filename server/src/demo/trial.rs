@@ -9,14 +9,13 @@ use postern_shared::hello::HostName;
 use postern_shared::invite::Invite;
 use postern_shared::knock::{Carrier, ClientKey};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
-use tokio::net::TcpStream;
 use tokio::time::timeout;
 
 use super::sshd::Sshd;
 use super::website::PAGE;
 use super::{Demo, say};
-use crate::stream::Wire;
 use crate::tls::{Outward, Trust};
+use crate::wire::Wire;
 
 /// Longer than any of it takes on a slow machine.
 const PATIENCE: Duration = Duration::from_secs(60);
@@ -56,8 +55,8 @@ async fn visit(demo: &Demo) -> anyhow::Result<String> {
     let name = HostName::parse(b"localhost");
     let outward = Outward::new(&Trust::Pin(demo.website_pin), name)?;
     let get = async {
-        let socket = TcpStream::connect(demo.address).await?;
-        let mut tls = outward.connect(Wire::from(socket), None, "localhost").await?;
+        let wire = Wire::connect(demo.address).await?;
+        let mut tls = outward.connect(wire, None, "localhost").await?;
         tls.write_all(b"GET / HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n").await?;
         let mut answer = Vec::new();
         tls.read_to_end(&mut answer).await?;

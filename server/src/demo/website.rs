@@ -13,8 +13,8 @@ use hyper::{Request, Response, header};
 use hyper_util::rt::TokioIo;
 use tokio::net::{TcpListener, TcpStream};
 
-use crate::stream::Wire;
 use crate::tls::Inward;
+use crate::wire::Wire;
 
 /// What every visitor gets.
 pub(super) const PAGE: &str = "<!doctype html>\n<title>A quiet page</title>\n\
@@ -34,7 +34,8 @@ pub(super) async fn serve(directory: &Path) -> anyhow::Result<SocketAddr> {
 }
 
 async fn connection(inward: Arc<Inward>, socket: TcpStream) {
-    let Ok(tls) = inward.accept(Wire::from(socket)).await else { return };
+    let Ok(wire) = socket.into_std().and_then(|socket| Wire::tcp(socket.into())) else { return };
+    let Ok(tls) = inward.accept(wire).await else { return };
     // A visitor that breaks off is no event here.
     let _ = http1::Builder::new().serve_connection(TokioIo::new(tls), service_fn(page)).await;
 }

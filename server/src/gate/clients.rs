@@ -161,7 +161,8 @@ impl Clients {
         }
     }
 
-    pub(super) fn still_has(&self, client: &Client) -> bool {
+    /// Whether this key is still one of these clients'.
+    pub fn still_has(&self, client: &Client) -> bool {
         self.find(client.kid).is_some_and(|current| current.key == client.key)
     }
 }

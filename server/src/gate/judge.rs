@@ -29,7 +29,7 @@ pub enum Verdict {
     Stranger,
     /// A key holder's token that is not good here and now. Handled as a visitor, but worth a log line.
     Refused {
-        client: String,
+        client: Arc<Client>,
         reason: Refusal,
     },
     Admitted(Admitted),
@@ -113,7 +113,7 @@ pub(super) fn judge(
             nonce: *token.nonce(),
             client,
         }),
-        Err(reason) => Verdict::Refused { client: client.name.clone(), reason },
+        Err(reason) => Verdict::Refused { client, reason },
     }
 }
 

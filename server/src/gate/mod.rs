@@ -88,14 +88,4 @@ impl Gate {
     pub fn clients(&self) -> Arc<Clients> {
         self.clients.borrow().clone()
     }
-
-    /// Completes when the client's key is no longer in the clients file: its tunnels then end.
-    pub async fn revoked(&self, client: &Client) {
-        let mut clients = self.clients.subscribe();
-        let gone = clients.wait_for(|clients| !clients.still_has(client)).await.is_ok();
-        if !gone {
-            // The gate lives as long as the process; without it nobody is revoked.
-            std::future::pending().await
-        }
-    }
 }

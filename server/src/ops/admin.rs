@@ -188,10 +188,10 @@ fn status(running: &Running) -> Status {
             .list()
             .into_iter()
             .map(|tunnel| Tunnel {
-                client: tunnel.client,
+                client: tunnel.client.name.clone(),
                 service: tunnel.service,
-                carrier: tunnel.carrier.to_owned(),
-                peer: tunnel.peer,
+                carrier: tunnel.carrier.name().to_owned(),
+                peer: tunnel.peer.to_string(),
                 seconds: tunnel.since.elapsed().as_secs(),
             })
             .collect(),

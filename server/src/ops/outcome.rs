@@ -2,12 +2,17 @@
 //! Every connection has exactly one.
 
 use std::net::SocketAddr;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::time::Duration;
 
+use postern_shared::knock::Carrier;
+use tokio::time::Instant;
 use tracing::info;
 
-use crate::relay::{End, Ended};
+use crate::gate::Client;
+use crate::house::House;
+use crate::relay::Moved;
+use crate::service::Service;
 
 /// The end of a connection.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -28,10 +33,12 @@ pub enum Outcome {
     Revoked,
     /// posternd stopped.
     Stopped,
+    /// A panic, which is a bug of ours; it ended this connection alone.
+    Bug,
 }
 
 impl Outcome {
-    pub const ALL: [Outcome; 9] = [
+    pub const ALL: [Outcome; 10] = [
         Outcome::Done,
         Outcome::ClientReset,
         Outcome::UpstreamReset,
@@ -41,6 +48,7 @@ impl Outcome {
         Outcome::Shed,
         Outcome::Revoked,
         Outcome::Stopped,
+        Outcome::Bug,
     ];
 
     pub fn name(self) -> &'static str {
@@ -54,6 +62,7 @@ impl Outcome {
             Outcome::Shed => "shed",
             Outcome::Revoked => "revoked",
             Outcome::Stopped => "stopped",
+            Outcome::Bug => "bug",
         }
     }
 }
@@ -83,29 +92,37 @@ impl Way {
     }
 }
 
-/// What is known of a connection at its end.
+/// What becomes known of a connection.
 #[derive(Debug)]
 pub struct Record {
-    pub peer: SocketAddr,
-    pub listener: SocketAddr,
     pub way: Way,
     pub seen: &'static str,
-    pub service: Option<String>,
-    pub client: Option<String>,
-    pub carrier: Option<&'static str>,
+    pub service: Option<Arc<Service>>,
+    pub client: Option<Arc<Client>>,
+    pub carrier: Option<Carrier>,
     /// Why a key holder's knock was refused.
     pub refused: Option<&'static str>,
     /// What kept the service from answering.
-    pub failure: Option<String>,
-    pub up: u64,
-    pub down: u64,
+    pub failure: Option<Box<str>>,
+    pub moved: Moved,
 }
 
-impl Record {
-    pub fn new(peer: SocketAddr, listener: SocketAddr) -> Record {
-        Record {
-            peer,
-            listener,
+/// A connection from its first byte to its one outcome. Its end is counted and logged however it comes:
+/// also where its task is dropped because posternd stops, or unwinds.
+#[derive(Debug)]
+pub struct Life {
+    pub house: Arc<House>,
+    pub record: Record,
+    peer: SocketAddr,
+    listener: SocketAddr,
+    started: Instant,
+    outcome: Outcome,
+}
+
+impl Life {
+    pub fn begin(house: Arc<House>, peer: SocketAddr, listener: SocketAddr) -> Life {
+        house.counts.accepted.fetch_add(1, Ordering::Relaxed);
+        let record = Record {
             way: Way::None,
             seen: "",
             service: None,
@@ -113,38 +130,36 @@ impl Record {
             carrier: None,
             refused: None,
             failure: None,
-            up: 0,
-            down: 0,
-        }
+            moved: Moved::default(),
+        };
+        let started = Instant::now();
+        Life { house, record, peer, listener, started, outcome: Outcome::Stopped }
     }
 
-    /// Takes over what a relay moved, and says how it ended; `cut` is why it was cut if it was.
-    pub fn outcome(&mut self, ended: Ended, cut: Outcome) -> Outcome {
-        (self.up, self.down) = (ended.up, ended.down);
-        match ended.end {
-            End::Closed => Outcome::Done,
-            End::ClientReset => Outcome::ClientReset,
-            End::UpstreamReset => Outcome::UpstreamReset,
-            End::Cut => cut,
-        }
+    pub fn end(mut self, outcome: Outcome) {
+        self.outcome = outcome;
     }
+}
 
-    /// The connection's one line.
-    pub fn log(&self, outcome: Outcome, took: Duration) {
+impl Drop for Life {
+    fn drop(&mut self) {
+        let outcome = if std::thread::panicking() { Outcome::Bug } else { self.outcome };
+        self.house.counts.add(outcome);
+        let Record { way, seen, service, client, carrier, refused, failure, moved } = &self.record;
         info!(
             peer = %self.peer,
             listener = %self.listener,
-            seen = self.seen,
-            route = self.way.name(),
-            service = self.service,
-            client = self.client,
-            carrier = self.carrier,
-            refused = self.refused,
-            failure = self.failure,
+            seen,
+            route = way.name(),
+            service = service.as_ref().map(|service| service.name.as_str()),
+            client = client.as_ref().map(|client| client.name.as_str()),
+            carrier = carrier.map(Carrier::name),
+            refused,
+            failure = failure.as_deref(),
             outcome = outcome.name(),
-            up = self.up,
-            down = self.down,
-            ms = u64::try_from(took.as_millis()).unwrap_or(u64::MAX),
+            up = moved.up,
+            down = moved.down,
+            ms = u64::try_from(self.started.elapsed().as_millis()).unwrap_or(u64::MAX),
             "connection"
         );
     }

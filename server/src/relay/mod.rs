@@ -26,10 +26,9 @@ pub enum End {
     Cut,
 }
 
-/// Bytes delivered each way, and the end.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Ended {
-    pub end: End,
+/// Bytes delivered each way.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Moved {
     /// From the client to the upstream.
     pub up: u64,
     /// From the upstream to the client.
@@ -49,86 +48,111 @@ pub enum Guest {
 
 const ORPHAN: Duration = Duration::from_secs(60);
 
-/// Relays until both sides have finished, one is reset, or `cut` completes. `first_up` and
-/// `first_down` are bytes already read from a side: they go ahead of what it sends next.
-pub async fn relay(
+/// A relay between two sides. There are as many as connections, and most are idle most of the time:
+/// what is seldom needed is made when it is needed.
+#[derive(Debug)]
+pub struct Relay {
+    client: Stream,
+    upstream: Stream,
+    up: Way,
+    down: Way,
+    orphan: Option<Box<Orphan>>,
     guest: Guest,
-    mut client: Stream,
-    mut upstream: Stream,
-    first_up: Vec<u8>,
-    first_down: Vec<u8>,
-    cut: impl Future<Output = ()>,
-) -> Ended {
-    let (client_wire, upstream_wire) = (client.wire().clone(), upstream.wire().clone());
-    let mut up = Way::new(first_up);
-    let mut down = Way::new(first_down);
-    let mut orphan = Orphan::default();
+}
 
-    // `biased`, so that data which arrived together with a reset is moved before the reset is seen.
-    let end = tokio::select! {
-        biased;
-        end = poll_fn(|cx| {
-            let end = pump(cx, &mut client, &mut upstream, &mut up, &mut down);
-            if end.is_pending() && guest == Guest::Visitor && down.is_done() {
-                return orphan.poll(cx, up.delivered).map(|()| End::Closed);
-            }
-            end
-        }) => end,
-        () = client_wire.broken() => End::ClientReset,
-        () = upstream_wire.broken() => End::UpstreamReset,
-        () = cut => End::Cut,
-    };
-
-    match end {
-        End::Closed | End::Cut => {}
-        End::ClientReset => {
-            up.drain(&mut client, &mut upstream).await;
-            upstream.reset().await;
-        }
-        End::UpstreamReset => {
-            down.drain(&mut upstream, &mut client).await;
-            client.reset().await;
-        }
+impl Relay {
+    /// `first_up` and `first_down` are bytes already read from a side: they go ahead of what it sends
+    /// next.
+    pub fn new(
+        guest: Guest,
+        client: Stream,
+        upstream: Stream,
+        first_up: Vec<u8>,
+        first_down: Vec<u8>,
+    ) -> Relay {
+        let (up, down) = (Way::new(first_up), Way::new(first_down));
+        Relay { client, upstream, up, down, orphan: None, guest }
     }
-    Ended { end, up: up.delivered, down: down.delivered }
+
+    /// Relays until both sides have finished, one is reset, or `cut` completes; counts as it goes.
+    /// The sides are closed when the relay is dropped.
+    pub async fn run(&mut self, moved: &mut Moved, cut: impl Future<Output = ()> + Unpin) -> End {
+        let mut cut = cut;
+        let end = poll_fn(|cx| match self.poll(cx, moved) {
+            Poll::Pending => Pin::new(&mut cut).poll(cx).map(|()| End::Cut),
+            ended => ended,
+        });
+        let end = end.await;
+        let Relay { client, upstream, up, down, .. } = self;
+        match end {
+            End::Closed | End::Cut => {}
+            End::ClientReset => {
+                up.drain(client, upstream, &mut moved.up).await;
+                upstream.wire().reset().await;
+            }
+            End::UpstreamReset => {
+                down.drain(upstream, client, &mut moved.down).await;
+                client.wire().reset().await;
+            }
+        }
+        end
+    }
+
+    fn poll(&mut self, cx: &mut Context<'_>, moved: &mut Moved) -> Poll<End> {
+        let Relay { client, upstream, up, down, .. } = self;
+        let done = |polled| match polled {
+            Poll::Ready(Ok(())) => Ok(true),
+            Poll::Ready(Err(broken)) => Err(broken),
+            Poll::Pending => Ok(false),
+        };
+        let up_done = match done(up.poll(cx, client, upstream, down.is_done(), &mut moved.up)) {
+            Ok(done) => done,
+            Err(Broken::Source) => return Poll::Ready(End::ClientReset),
+            Err(Broken::Sink) => return Poll::Ready(End::UpstreamReset),
+        };
+        let down_done = match done(down.poll(cx, upstream, client, up_done, &mut moved.down)) {
+            Ok(done) => done,
+            Err(Broken::Source) => return Poll::Ready(End::UpstreamReset),
+            Err(Broken::Sink) => return Poll::Ready(End::ClientReset),
+        };
+        if up_done && down_done {
+            return Poll::Ready(End::Closed);
+        }
+        // Data that arrived together with a reset was moved above, before the reset is seen here. A
+        // side that is being read tells of one by itself.
+        if !up.awaits_source() && client.wire().poll_broken(cx).is_ready() {
+            return Poll::Ready(End::ClientReset);
+        }
+        if !down.awaits_source() && upstream.wire().poll_broken(cx).is_ready() {
+            return Poll::Ready(End::UpstreamReset);
+        }
+        if self.guest == Guest::Visitor && down_done {
+            let orphan = self.orphan.get_or_insert_with(Box::default);
+            return orphan.poll(cx, moved.up).map(|()| End::Closed);
+        }
+        Poll::Pending
+    }
 }
 
-fn pump(
-    cx: &mut Context<'_>,
-    client: &mut Stream,
-    upstream: &mut Stream,
-    up: &mut Way,
-    down: &mut Way,
-) -> Poll<End> {
-    let up = match up.poll(cx, client, upstream) {
-        Poll::Ready(Err(Broken::Source)) => return Poll::Ready(End::ClientReset),
-        Poll::Ready(Err(Broken::Sink)) => return Poll::Ready(End::UpstreamReset),
-        Poll::Ready(Ok(())) => true,
-        Poll::Pending => false,
-    };
-    let down = match down.poll(cx, upstream, client) {
-        Poll::Ready(Err(Broken::Source)) => return Poll::Ready(End::UpstreamReset),
-        Poll::Ready(Err(Broken::Sink)) => return Poll::Ready(End::ClientReset),
-        Poll::Ready(Ok(())) => true,
-        Poll::Pending => false,
-    };
-    if up && down { Poll::Ready(End::Closed) } else { Poll::Pending }
-}
-
-/// The time since a half-closed connection last moved a byte. The timer is made only then.
-#[derive(Default)]
+/// The time since a half-closed connection last moved a byte.
+#[derive(Debug)]
 struct Orphan {
-    timer: Option<Pin<Box<Sleep>>>,
+    timer: Pin<Box<Sleep>>,
     delivered: u64,
+}
+
+impl Default for Orphan {
+    fn default() -> Orphan {
+        Orphan { timer: Box::pin(sleep(ORPHAN)), delivered: 0 }
+    }
 }
 
 impl Orphan {
     fn poll(&mut self, cx: &mut Context<'_>, delivered: u64) -> Poll<()> {
-        let timer = self.timer.get_or_insert_with(|| Box::pin(sleep(ORPHAN)));
         if self.delivered != delivered {
             self.delivered = delivered;
-            timer.as_mut().reset(Instant::now() + ORPHAN);
+            self.timer.as_mut().reset(Instant::now() + ORPHAN);
         }
-        timer.as_mut().poll(cx)
+        self.timer.as_mut().poll(cx)
     }
 }

@@ -9,12 +9,12 @@ use std::pin::Pin;
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
-use rustix::io::Errno;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::time::timeout;
 
 use super::pipes::Pipe;
-use crate::stream::{Stream, Wire};
+use crate::stream::Stream;
+use crate::wire::Wire;
 
 /// One read, and so the most that waits for a slow reader in each direction. Larger than the bytes
 /// held while a connection was undecided, so that they go on in one write.
@@ -40,22 +40,31 @@ pub(super) enum Broken {
 }
 
 /// One direction.
+#[derive(Debug)]
 pub(super) struct Way {
-    /// Read but not yet written, from `sent` on.
-    left: Vec<u8>,
-    sent: usize,
-    bulk: Option<Bulk>,
+    held: Held,
     state: State,
-    pub delivered: u64,
+    /// Data came in bulk when last it came: it is likely to go on so.
+    bulk: bool,
+    awaits_source: bool,
 }
 
-/// A pipe between the two sockets, and what it holds.
-struct Bulk {
+/// What was read and not yet written. Only a sink that is full leaves something here.
+#[derive(Debug)]
+enum Held {
+    Nothing,
+    Bytes { bytes: Box<[u8]>, sent: usize },
+    Piped(Box<Filled>),
+}
+
+/// A pipe, and how much it holds.
+#[derive(Debug)]
+struct Filled {
     pipe: Pipe,
-    held: usize,
+    count: usize,
 }
 
-#[derive(Clone, Copy, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum State {
     Open,
     /// The source has ended; the sink is still to be told.
@@ -65,7 +74,7 @@ enum State {
 
 impl Way {
     pub(super) fn new(first: Vec<u8>) -> Way {
-        Way { left: first, sent: 0, bulk: None, state: State::Open, delivered: 0 }
+        Way { held: Held::of(&first), state: State::Open, bulk: false, awaits_source: false }
     }
 
     /// Whether the source's end has been passed on.
@@ -73,16 +82,26 @@ impl Way {
         self.state == State::Done
     }
 
-    /// Moves bytes until a side blocks; ready when the source's end has been passed on.
+    /// Whether the source is being read, and so tells by itself when it fails.
+    pub(super) fn awaits_source(&self) -> bool {
+        self.awaits_source
+    }
+
+    /// Moves bytes until a side blocks; ready when the source's end has been passed on. Where this is
+    /// the `last` direction to end, closing the socket, which follows, tells its peer.
     pub(super) fn poll(
         &mut self,
         cx: &mut Context<'_>,
         source: &mut Stream,
         sink: &mut Stream,
+        last: bool,
+        delivered: &mut u64,
     ) -> Poll<Result<(), Broken>> {
-        ready!(self.move_data(cx, source, sink))?;
+        ready!(self.move_data(cx, source, sink, delivered))?;
         if self.state == State::Ending {
-            ready!(Pin::new(sink).poll_shutdown(cx)).map_err(|_| Broken::Sink)?;
+            if !last || sink.bare().is_none() {
+                ready!(Pin::new(sink).poll_shutdown(cx)).map_err(|_| Broken::Sink)?;
+            }
             self.state = State::Done;
         }
         Poll::Ready(Ok(()))
@@ -94,121 +113,224 @@ impl Way {
         cx: &mut Context<'_>,
         source: &mut Stream,
         sink: &mut Stream,
+        delivered: &mut u64,
     ) -> Poll<Result<(), Broken>> {
+        self.awaits_source = false;
         loop {
-            ready!(self.write_left(cx, sink)).map_err(|_| Broken::Sink)?;
-            if self.bulk.is_some()
-                && let (Some(from), Some(to)) = (source.socket(), sink.socket())
-            {
-                ready!(self.move_bulk(cx, from, to))?;
-            }
+            ready!(self.write_held(cx, sink, delivered)).map_err(|_| Broken::Sink)?;
             if self.state != State::Open {
                 return Poll::Ready(Ok(()));
             }
-            let read = SCRATCH.with_borrow_mut(|scratch| -> Poll<Result<usize, Broken>> {
-                let mut buffer = ReadBuf::new(scratch);
-                let polled = Pin::new(&mut *source).poll_read(cx, &mut buffer);
-                ready!(polled).map_err(|_| Broken::Source)?;
-                let read = buffer.filled();
-                self.write(cx, sink, read).map_err(|_| Broken::Sink)?;
-                Poll::Ready(Ok(read.len()))
+            if self.bulk
+                && let (Some(from), Some(to)) = (source.bare(), sink.bare())
+            {
+                ready!(self.move_bulk(cx, from, to, delivered))?;
+                continue;
+            }
+            let read = SCRATCH.with_borrow_mut(|scratch| -> Poll<Result<Read, Broken>> {
+                let read = ready!(poll_fill(cx, source, scratch)).map_err(|_| Broken::Source)?;
+                let bytes = scratch.get(..read.count).unwrap_or_default();
+                self.write(cx, sink, bytes, delivered).map_err(|_| Broken::Sink)?;
+                Poll::Ready(Ok(read))
             });
             match read {
-                Poll::Ready(Ok(0)) => self.state = State::Ending,
-                Poll::Ready(Ok(CHUNK)) if source.socket().is_some() && sink.socket().is_some() => {
-                    self.bulk = Pipe::take().map(|pipe| Bulk { pipe, held: 0 });
+                Poll::Ready(Ok(read)) => {
+                    if read.failed {
+                        return Poll::Ready(Err(Broken::Source));
+                    }
+                    if read.count == 0 {
+                        self.state = State::Ending;
+                    }
+                    if read.count == CHUNK {
+                        self.bulk = source.bare().is_some() && sink.bare().is_some();
+                    }
+                    if !matches!(self.held, Held::Nothing) {
+                        return Poll::Pending;
+                    }
                 }
-                Poll::Ready(Ok(_)) => {}
                 Poll::Ready(Err(broken)) => return Poll::Ready(Err(broken)),
                 Poll::Pending => {
                     // The source has nothing more for now: what TLS has gathered must leave.
                     if let Poll::Ready(Err(_)) = Pin::new(&mut *sink).poll_flush(cx) {
                         return Poll::Ready(Err(Broken::Sink));
                     }
+                    self.awaits_source = true;
                     return Poll::Pending;
                 }
             }
         }
     }
 
-    /// Moves bulk through the pipe while the source has some; ready, and the pipe given back, when it
-    /// has none. What comes then is for the scratch buffer: that is also how an urgent byte is passed,
-    /// ahead of which splice says EAGAIN for ever.
+    /// Moves bulk from socket to socket through a pipe, which is given back empty. Ready where a buffer
+    /// is to go on: there is no pipe left, or splice cannot pass what comes.
     fn move_bulk(
         &mut self,
         cx: &mut Context<'_>,
-        source: &Wire,
+        source: &mut Wire,
         sink: &Wire,
+        delivered: &mut u64,
     ) -> Poll<Result<(), Broken>> {
+        let Some(pipe) = Pipe::take() else {
+            self.bulk = false;
+            return Poll::Ready(Ok(()));
+        };
+        let mut all = 0;
         for _ in 0..TURN {
-            let Some(bulk) = &mut self.bulk else { return Poll::Ready(Ok(())) };
-            while bulk.held > 0 {
-                let moved = sink.poll_splice_from(cx, &bulk.pipe.reading, bulk.held);
-                let moved = ready!(moved).map_err(|_| Broken::Sink)?;
-                bulk.held -= moved;
-                self.delivered += moved as u64;
-            }
-            match source.splice_into(&bulk.pipe.writing, bulk.pipe.size) {
-                Ok(0) => {
+            let spliced = source.poll_splice_into(cx, &pipe.writing, pipe.size);
+            let mut count = match spliced {
+                Poll::Ready(Ok(Some(0))) => {
                     self.state = State::Ending;
-                    self.end_bulk();
+                    0
                 }
-                Ok(moved) => bulk.held = moved,
-                Err(Errno::INTR) => {}
-                // EAGAIN, or a socket that cannot be spliced: copying is always right.
-                Err(Errno::AGAIN | Errno::INVAL) => {
-                    self.end_bulk();
+                Poll::Ready(Ok(Some(count))) => count,
+                Poll::Ready(Ok(None)) => {
+                    self.bulk = false;
+                    0
                 }
-                Err(_) => return Poll::Ready(Err(Broken::Source)),
+                Poll::Ready(Err(_)) => return Poll::Ready(Err(Broken::Source)),
+                Poll::Pending => {
+                    // Less than a read could have taken is no bulk.
+                    self.bulk = all >= CHUNK;
+                    self.awaits_source = true;
+                    pipe.give_back();
+                    return Poll::Pending;
+                }
+            };
+            if count == 0 {
+                pipe.give_back();
+                return Poll::Ready(Ok(()));
+            }
+            all += count;
+            while count > 0 {
+                match sink.poll_splice_from(cx, &pipe.reading, count) {
+                    Poll::Ready(Ok(moved)) => {
+                        count -= moved;
+                        *delivered += moved as u64;
+                    }
+                    Poll::Ready(Err(_)) => return Poll::Ready(Err(Broken::Sink)),
+                    Poll::Pending => {
+                        self.held = Held::Piped(Box::new(Filled { pipe, count }));
+                        return Poll::Pending;
+                    }
+                }
             }
         }
+        pipe.give_back();
         cx.waker().wake_by_ref();
         Poll::Pending
     }
 
-    fn end_bulk(&mut self) {
-        if let Some(bulk) = self.bulk.take() {
-            bulk.pipe.give_back();
-        }
-    }
-
     /// Writes straight from the scratch buffer; keeps what the sink does not take.
-    fn write(&mut self, cx: &mut Context<'_>, sink: &mut Stream, bytes: &[u8]) -> io::Result<()> {
+    fn write(
+        &mut self,
+        cx: &mut Context<'_>,
+        sink: &mut Stream,
+        bytes: &[u8],
+        delivered: &mut u64,
+    ) -> io::Result<()> {
         let mut rest = bytes;
         while !rest.is_empty() {
             match Pin::new(&mut *sink).poll_write(cx, rest)? {
                 Poll::Ready(count) => {
-                    self.delivered += count as u64;
+                    *delivered += count as u64;
                     rest = rest.get(count..).unwrap_or_default();
                 }
                 Poll::Pending => break,
             }
         }
-        self.left = rest.to_vec();
-        self.sent = 0;
+        self.held = Held::of(rest);
         Ok(())
     }
 
-    fn write_left(&mut self, cx: &mut Context<'_>, sink: &mut Stream) -> Poll<io::Result<()>> {
-        while let Some(rest) = self.left.get(self.sent..).filter(|rest| !rest.is_empty()) {
-            let count = ready!(Pin::new(&mut *sink).poll_write(cx, rest))?;
-            self.sent += count;
-            self.delivered += count as u64;
+    fn write_held(
+        &mut self,
+        cx: &mut Context<'_>,
+        sink: &mut Stream,
+        delivered: &mut u64,
+    ) -> Poll<io::Result<()>> {
+        match &mut self.held {
+            Held::Nothing => return Poll::Ready(Ok(())),
+            Held::Bytes { bytes, sent } => {
+                while let Some(rest) = bytes.get(*sent..).filter(|rest| !rest.is_empty()) {
+                    let count = ready!(Pin::new(&mut *sink).poll_write(cx, rest))?;
+                    *sent += count;
+                    *delivered += count as u64;
+                }
+            }
+            Held::Piped(filled) => {
+                while filled.count > 0 {
+                    let Filled { pipe, count } = &mut **filled;
+                    let moved = sink.wire().poll_splice_from(cx, &pipe.reading, *count);
+                    let moved = ready!(moved)?;
+                    *count -= moved;
+                    *delivered += moved as u64;
+                }
+            }
         }
-        self.left = Vec::new();
-        self.sent = 0;
+        if let Held::Piped(filled) = std::mem::replace(&mut self.held, Held::Nothing) {
+            filled.pipe.give_back();
+        }
         Poll::Ready(Ok(()))
     }
 
     /// The source was reset: what it sent before still goes through, but its end is not passed on as
     /// an orderly one.
-    pub(super) async fn drain(&mut self, source: &mut Stream, sink: &mut Stream) {
+    pub(super) async fn drain(
+        &mut self,
+        source: &mut Stream,
+        sink: &mut Stream,
+        delivered: &mut u64,
+    ) {
         if self.state == State::Done {
             return;
         }
-        let moved = poll_fn(|cx| self.move_data(cx, source, sink));
+        let moved = poll_fn(|cx| self.move_data(cx, source, sink, delivered));
         if let Ok(Ok(())) = timeout(DRAIN, moved).await {
             let _ = timeout(DRAIN, poll_fn(|cx| Pin::new(&mut *sink).poll_flush(cx))).await;
         }
     }
+}
+
+impl Held {
+    fn of(bytes: &[u8]) -> Held {
+        if bytes.is_empty() { Held::Nothing } else { Held::Bytes { bytes: bytes.into(), sent: 0 } }
+    }
+}
+
+/// What a read got.
+struct Read {
+    /// Nothing is the end.
+    count: usize,
+    /// The source failed after these bytes; it would not say so twice.
+    failed: bool,
+}
+
+/// Reads what there is: from a socket at once, from TLS record by record, so that they go on in one
+/// write.
+fn poll_fill(
+    cx: &mut Context<'_>,
+    source: &mut Stream,
+    scratch: &mut [u8],
+) -> Poll<io::Result<Read>> {
+    let mut buffer = ReadBuf::new(scratch);
+    let mut failed = false;
+    loop {
+        let count = buffer.filled().len();
+        match Pin::new(&mut *source).poll_read(cx, &mut buffer) {
+            Poll::Ready(Ok(())) => {
+                let ended = buffer.filled().len() == count;
+                if ended || buffer.remaining() == 0 || source.bare().is_some() {
+                    break;
+                }
+            }
+            Poll::Ready(Err(error)) if count == 0 => return Poll::Ready(Err(error)),
+            Poll::Pending if count == 0 => return Poll::Pending,
+            Poll::Ready(Err(_)) => {
+                failed = true;
+                break;
+            }
+            Poll::Pending => break,
+        }
+    }
+    Poll::Ready(Ok(Read { count: buffer.filled().len(), failed }))
 }

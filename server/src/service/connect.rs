@@ -8,11 +8,12 @@ use std::path::PathBuf;
 use postern_shared::hello::HostName;
 use postern_shared::proxy;
 use tokio::io::AsyncWriteExt;
-use tokio::net::{TcpStream, UnixStream, lookup_host};
+use tokio::net::lookup_host;
 use tokio::time::timeout;
 
 use super::{Endpoint, Service, Target, exec};
-use crate::stream::{Stream, Wire};
+use crate::stream::Stream;
+use crate::wire::Wire;
 
 /// On whose behalf a service is called.
 #[derive(Clone, Debug)]
@@ -59,7 +60,7 @@ async fn open(service: &Service, dialing: &Dialing) -> Result<Stream, Failure> {
         }
         Target::Unix(path) => {
             let failed = |source| Failure::Unix { to: path.clone(), source };
-            let mut socket = UnixStream::connect(path).await.map_err(failed)?;
+            let mut socket = Wire::connect_unix(path).await.map_err(failed)?;
             socket.write_all(&header).await.map_err(failed)?;
             Ok(socket.into())
         }
@@ -69,7 +70,7 @@ async fn open(service: &Service, dialing: &Dialing) -> Result<Stream, Failure> {
             // The header goes ahead of TLS: it is for whoever accepts the connection.
             socket.write_all(&header).await.map_err(failed)?;
             let tls = outward
-                .connect(Wire::from(socket), dialing.sni.as_ref(), &to.host)
+                .connect(socket, dialing.sni.as_ref(), &to.host)
                 .await
                 .map_err(|source| Failure::Tls { to: to.clone(), source })?;
             Ok(tls.into())
@@ -82,14 +83,14 @@ async fn open(service: &Service, dialing: &Dialing) -> Result<Stream, Failure> {
 }
 
 /// Tries every address of the name in turn.
-async fn dial(to: &Endpoint) -> io::Result<TcpStream> {
+async fn dial(to: &Endpoint) -> io::Result<Wire> {
+    if let Some(address) = to.literal {
+        return Wire::connect(address).await;
+    }
     let mut last = io::Error::new(io::ErrorKind::NotFound, "the name has no address");
     for address in lookup_host((to.host.as_str(), to.port)).await? {
-        match TcpStream::connect(address).await {
-            Ok(socket) => {
-                socket.set_nodelay(true)?;
-                return Ok(socket);
-            }
+        match Wire::connect(address).await {
+            Ok(socket) => return Ok(socket),
             Err(error) => last = error,
         }
     }

@@ -2,15 +2,13 @@
 //! reaped when it ends. Never involves a shell.
 
 use std::io;
-use std::os::fd::OwnedFd;
-use std::os::unix::net::UnixStream as StdUnixStream;
 use std::process::Stdio;
 
-use tokio::net::UnixStream;
 use tokio::process::Command;
 use tracing::debug;
 
 use crate::stream::Stream;
+use crate::wire::Wire;
 
 /// Starts `command` and returns our end. The child's end stays in blocking mode, which programs
 /// expect of their stdin; when our end closes, the child reads EOF.
@@ -18,15 +16,12 @@ pub(super) fn spawn(command: &[String]) -> io::Result<Stream> {
     let Some((program, arguments)) = command.split_first() else {
         return Err(io::ErrorKind::InvalidInput.into());
     };
-    let (ours, theirs) = StdUnixStream::pair()?;
-    ours.set_nonblocking(true)?;
-    let ours = UnixStream::from_std(ours)?;
-
-    let stdin = OwnedFd::from(theirs.try_clone()?);
+    let (ours, theirs) = Wire::pair()?;
+    let stdin = theirs.try_clone()?;
     let mut child = Command::new(program)
         .args(arguments)
         .stdin(Stdio::from(stdin))
-        .stdout(Stdio::from(OwnedFd::from(theirs)))
+        .stdout(Stdio::from(theirs))
         .spawn()?;
     tokio::spawn(async move {
         let status = child.wait().await;

@@ -5,6 +5,7 @@ mod connect;
 mod exec;
 
 use std::fmt;
+use std::net::{IpAddr, SocketAddr};
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
@@ -49,11 +50,13 @@ impl Target {
     }
 }
 
-/// A host and a port, resolved anew for each connection.
+/// A host and a port, resolved anew for each connection unless the host is an address.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Endpoint {
     pub host: String,
     pub port: u16,
+    /// The address, where the host is one.
+    pub literal: Option<SocketAddr>,
 }
 
 impl Endpoint {
@@ -80,7 +83,11 @@ impl Endpoint {
         };
         let visible = |byte: u8| byte.is_ascii_alphanumeric() || b".-_:".contains(&byte);
         let sound = !host.is_empty() && host.len() <= 253 && !host.starts_with('-');
-        (sound && host.bytes().all(visible)).then(|| Endpoint { host: host.to_owned(), port })
+        (sound && host.bytes().all(visible)).then(|| Endpoint {
+            host: host.to_owned(),
+            port,
+            literal: host.parse().ok().map(|ip: IpAddr| SocketAddr::new(ip, port)),
+        })
     }
 }
 
@@ -125,8 +132,9 @@ mod tests {
             ("[::1]", "::1", 9),
             ("bob.example.org", "bob.example.org", 9),
         ] {
-            let endpoint = Endpoint { host: host.to_owned(), port };
-            assert_eq!(Endpoint::parse(text, Some(9)), Some(endpoint), "{text}");
+            let endpoint = Endpoint::parse(text, Some(9)).expect(text);
+            assert_eq!((&*endpoint.host, endpoint.port), (host, port), "{text}");
+            assert_eq!(endpoint.literal.is_some(), !text.starts_with('b'), "{text}");
         }
         for bad in ["", ":22", "a:0", "a:65536", "a:b", "::1", "[x]:1", "[::1]22", "-o:1", "a b:1"]
         {

@@ -1,0 +1,311 @@
+//! A connected socket on the reactor, TCP or unix: reads, writes, splices, and how it ends. Knows when
+//! a syscall is worth making; decides nothing about the bytes.
+//!
+//! Readiness is edge-triggered (epoll(7)). A read waits for it; a write is tried first, since most
+//! sockets take what they are given, so [`poll_broken`](Wire::poll_broken) may use the write readiness
+//! as its alarm.
+
+use std::future::poll_fn;
+use std::io::{self, IoSlice};
+use std::net::SocketAddr;
+use std::os::fd::OwnedFd;
+use std::os::unix::net::UnixStream as StdUnixStream;
+use std::path::Path;
+use std::pin::Pin;
+use std::task::{Context, Poll, ready};
+use std::time::Duration;
+
+use rustix::io::Errno;
+use rustix::net::sockopt::{set_tcp_nodelay, socket_error};
+use rustix::net::{
+    AddressFamily, RecvFlags, SendFlags, Shutdown, SocketAddrUnix, SocketFlags, SocketType, recv,
+    send, socket_with,
+};
+use rustix::pipe::{SpliceFlags, splice};
+use socket2::SockRef;
+use tokio::io::unix::AsyncFd;
+use tokio::io::{AsyncRead, AsyncWrite, Interest, ReadBuf};
+use tokio::time::{Instant, sleep};
+
+use crate::sys;
+
+/// How long data that was sent before a reset may take to be acknowledged. A peer that reads nothing
+/// for so long gets the reset ahead of what it did not read.
+const RESET_GRACE: Duration = Duration::from_secs(10);
+
+/// A unix listener whose backlog is full refuses at once (unix(7)); how soon to try again.
+const FULL_BACKLOG: Duration = Duration::from_millis(10);
+
+const NO_WAIT: SpliceFlags = SpliceFlags::NONBLOCK.union(SpliceFlags::MOVE);
+
+/// A connected socket.
+#[derive(Debug)]
+pub struct Wire {
+    fd: AsyncFd<OwnedFd>,
+    kind: Kind,
+    /// Bytes are known to lie ready, though the reactor has not said so yet.
+    expects: bool,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Kind {
+    Tcp,
+    Unix,
+}
+
+impl Wire {
+    /// A connected TCP socket in non-blocking mode. To be called within a runtime.
+    pub fn tcp(socket: OwnedFd) -> io::Result<Wire> {
+        Wire::new(socket, Kind::Tcp)
+    }
+
+    /// A connected unix stream socket in non-blocking mode. To be called within a runtime.
+    pub fn unix(socket: OwnedFd) -> io::Result<Wire> {
+        Wire::new(socket, Kind::Unix)
+    }
+
+    fn new(socket: OwnedFd, kind: Kind) -> io::Result<Wire> {
+        // Priority: an urgent byte must be known of, see `short_is_all`.
+        let interest = Interest::READABLE.add(Interest::WRITABLE).add(Interest::PRIORITY);
+        Ok(Wire { fd: sys::on_reactor(socket, interest)?, kind, expects: false })
+    }
+
+    /// Connects over TCP, with small writes sent at once.
+    pub async fn connect(to: SocketAddr) -> io::Result<Wire> {
+        let family = if to.is_ipv4() { AddressFamily::INET } else { AddressFamily::INET6 };
+        let flags = SocketFlags::NONBLOCK | SocketFlags::CLOEXEC;
+        let socket = socket_with(family, SocketType::STREAM, flags, None)?;
+        set_tcp_nodelay(&socket, true)?;
+        match rustix::net::connect(&socket, &to) {
+            Ok(()) | Err(Errno::INPROGRESS) => {}
+            Err(error) => return Err(error.into()),
+        }
+        let wire = Wire::tcp(socket)?;
+        // The handshake with a service on this machine has ended by now: asking is cheaper than
+        // waiting to be told.
+        while !wire.is_connected() {
+            wire.fd.writable().await?.clear_ready();
+            socket_error(wire.socket())??;
+        }
+        Ok(wire)
+    }
+
+    fn is_connected(&self) -> bool {
+        rustix::net::getpeername(self.socket()).is_ok()
+    }
+
+    /// Connects to a unix socket.
+    pub async fn connect_unix(path: &Path) -> io::Result<Wire> {
+        let to = SocketAddrUnix::new(path)?;
+        let flags = SocketFlags::NONBLOCK | SocketFlags::CLOEXEC;
+        let socket = socket_with(AddressFamily::UNIX, SocketType::STREAM, flags, None)?;
+        loop {
+            match rustix::net::connect(&socket, &to) {
+                Ok(()) => return Wire::unix(socket),
+                Err(Errno::AGAIN) => sleep(FULL_BACKLOG).await,
+                Err(error) => return Err(error.into()),
+            }
+        }
+    }
+
+    /// Two connected unix sockets: ours on the reactor, and one in blocking mode for a child.
+    pub fn pair() -> io::Result<(Wire, OwnedFd)> {
+        let (ours, theirs) = StdUnixStream::pair()?;
+        ours.set_nonblocking(true)?;
+        Ok((Wire::unix(ours.into())?, theirs.into()))
+    }
+
+    pub fn socket(&self) -> &OwnedFd {
+        self.fd.get_ref()
+    }
+
+    /// Says that bytes lie ready: somebody has peeked at them.
+    pub fn expect(&mut self) {
+        self.expects = true;
+    }
+
+    /// Waits until there is something new to read, by the socket's low-water mark, or an end.
+    pub async fn news(&self) -> io::Result<()> {
+        let mut ready = poll_fn(|cx| self.fd.poll_read_ready(cx)).await?;
+        ready.clear_ready();
+        Ok(())
+    }
+
+    /// Whether a peek finds all that it ever will: nothing comes after a FIN, and an urgent byte is a
+    /// wall to whoever only looks (tcp(7)). By what the reactor has heard; if more has happened,
+    /// [`news`](Wire::news) does not wait.
+    pub fn is_walled(&self) -> bool {
+        self.has_urgent_byte()
+    }
+
+    /// Also true once the peer has ended: the priority event is told from that no further.
+    fn has_urgent_byte(&self) -> bool {
+        self.fd.try_io(Interest::PRIORITY, |_| Ok(())).is_ok()
+    }
+
+    /// Whether a read that filled less than it could took all there was, so that the next one need not
+    /// be tried before the reactor says so. A read ends short of that at an urgent byte (tcp(7)), and on
+    /// a unix socket at a passed descriptor (unix(7)). What comes after the read is a new edge.
+    fn short_is_all(&self) -> bool {
+        self.kind == Kind::Tcp && !self.has_urgent_byte()
+    }
+
+    /// Completes when the socket has failed: a reset, or a peer that no longer answers. For a side that
+    /// nobody reads at the moment; whoever reads or writes finds the error himself, and it is not taken
+    /// away from him.
+    pub fn poll_broken(&self, cx: &mut Context<'_>) -> Poll<()> {
+        loop {
+            if self.fd.try_io(Interest::ERROR, |_| Ok(())).is_ok() {
+                return Poll::Ready(());
+            }
+            // An error is an event for writers too.
+            match self.fd.poll_write_ready(cx) {
+                Poll::Ready(Ok(ready)) if ready.ready().is_write_closed() => return Poll::Pending,
+                Poll::Ready(Ok(mut ready)) => ready.clear_ready(),
+                Poll::Ready(Err(_)) => return Poll::Ready(()),
+                Poll::Pending => return Poll::Pending,
+            }
+        }
+    }
+
+    /// Prepares the end of the connection to be a reset, after the peer acknowledged what was written
+    /// before; closing then sends it. Closed at once with linger 0, it would discard what is still
+    /// queued.
+    pub async fn reset(&self) {
+        let deadline = Instant::now() + RESET_GRACE;
+        let mut pause = Duration::from_millis(1);
+        while Instant::now() < deadline {
+            match sys::unacknowledged(self.socket()) {
+                Ok(0) | Err(_) => break,
+                Ok(_) => sleep(pause).await,
+            }
+            pause = (pause * 2).min(Duration::from_millis(50));
+        }
+        // A unix socket has no reset of its own; it is simply closed.
+        let _ = SockRef::from(self.socket()).set_linger(Some(Duration::ZERO));
+    }
+
+    fn poll_send(
+        &self,
+        cx: &mut Context<'_>,
+        mut send: impl FnMut(&OwnedFd) -> Result<usize, Errno>,
+    ) -> Poll<io::Result<usize>> {
+        let mut refused = false;
+        loop {
+            let ready = self.fd.poll_write_ready(cx)?;
+            if refused && ready.is_pending() {
+                return Poll::Pending;
+            }
+            match send(self.socket()) {
+                Err(Errno::AGAIN) => match ready {
+                    Poll::Ready(mut ready) => {
+                        ready.clear_ready();
+                        refused = true;
+                    }
+                    Poll::Pending => return Poll::Pending,
+                },
+                Err(Errno::INTR) => {}
+                done => return Poll::Ready(done.map_err(io::Error::from)),
+            }
+        }
+    }
+}
+
+/// Zero-copy between a socket and a pipe (splice(2)).
+impl Wire {
+    /// Moves what the socket has into an empty pipe; nothing at the end. `None` where splice cannot go
+    /// on and a read can: at an urgent byte, ahead of which it says EAGAIN for ever.
+    pub(crate) fn poll_splice_into(
+        &mut self,
+        cx: &mut Context<'_>,
+        pipe: &OwnedFd,
+        most: usize,
+    ) -> Poll<io::Result<Option<usize>>> {
+        loop {
+            let mut ready = ready!(self.fd.poll_read_ready(cx))?;
+            match splice(self.socket(), None, pipe, None, most, NO_WAIT) {
+                Ok(count) => return Poll::Ready(Ok(Some(count))),
+                Err(Errno::AGAIN) if self.has_urgent_byte() => return Poll::Ready(Ok(None)),
+                Err(Errno::INVAL) => return Poll::Ready(Ok(None)),
+                Err(Errno::AGAIN) => ready.clear_ready(),
+                Err(Errno::INTR) => {}
+                Err(error) => return Poll::Ready(Err(error.into())),
+            }
+        }
+    }
+
+    /// Moves up to `most` bytes, which the pipe holds, into the socket.
+    pub(crate) fn poll_splice_from(
+        &self,
+        cx: &mut Context<'_>,
+        pipe: &OwnedFd,
+        most: usize,
+    ) -> Poll<io::Result<usize>> {
+        self.poll_send(cx, |socket| splice(pipe, None, socket, None, most, NO_WAIT))
+    }
+}
+
+impl AsyncRead for Wire {
+    fn poll_read(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buf: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
+        let expected = std::mem::take(&mut self.expects);
+        loop {
+            let ready = self.fd.poll_read_ready(cx)?;
+            if ready.is_pending() && !expected {
+                return Poll::Pending;
+            }
+            let room = buf.remaining();
+            let read = recv(self.socket(), buf.initialize_unfilled(), RecvFlags::empty());
+            match (read, ready) {
+                (Ok((_, count)), ready) => {
+                    buf.advance(count);
+                    if let Poll::Ready(mut ready) = ready
+                        && (1..room).contains(&count)
+                        && self.short_is_all()
+                    {
+                        ready.clear_ready();
+                    }
+                    return Poll::Ready(Ok(()));
+                }
+                (Err(Errno::AGAIN), Poll::Ready(mut ready)) => ready.clear_ready(),
+                (Err(Errno::AGAIN), Poll::Pending) => return Poll::Pending,
+                (Err(Errno::INTR), _) => {}
+                (Err(error), _) => return Poll::Ready(Err(error.into())),
+            }
+        }
+    }
+}
+
+impl AsyncWrite for Wire {
+    fn poll_write(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buf: &[u8],
+    ) -> Poll<io::Result<usize>> {
+        self.poll_send(cx, |socket| send(socket, buf, SendFlags::NOSIGNAL))
+    }
+
+    /// TLS hands over its records one by one; together they take one call.
+    fn poll_write_vectored(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        bufs: &[IoSlice<'_>],
+    ) -> Poll<io::Result<usize>> {
+        self.poll_send(cx, |socket| rustix::io::writev(socket, bufs))
+    }
+
+    fn is_write_vectored(&self) -> bool {
+        true
+    }
+
+    fn poll_flush(self: Pin<&mut Self>, _cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Poll::Ready(Ok(()))
+    }
+
+    fn poll_shutdown(self: Pin<&mut Self>, _cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Poll::Ready(Ok(rustix::net::shutdown(self.socket(), Shutdown::Write)?))
+    }
+}
