@@ -1,10 +1,11 @@
 //! The spine: a connection's life from its first byte to its one outcome. Each step is decided
 //! elsewhere, purely; here they stand in order.
 
-use std::future::{Future, pending};
+use std::future::poll_fn;
 use std::net::SocketAddr;
-use std::pin::{Pin, pin};
+use std::pin::pin;
 use std::sync::Arc;
+use std::task::Poll;
 use std::time::Duration;
 
 use postern_shared::knock::{Status, ack};
@@ -44,33 +45,42 @@ pub struct Arrival {
 }
 
 /// Serves one connection to its end.
-pub async fn serve(house: Arc<House>, arrival: Arrival) {
-    let mut life = Life::begin(house, arrival.peer, arrival.local);
+pub fn serve(house: Arc<House>, arrival: Arrival) -> impl Future<Output = ()> + Send {
+    let life = Life::begin(house, arrival.peer, arrival.local);
     // What leads to a relay lives in a future of its own that is given back then: a relay lasts for
     // days and needs a tenth of it.
-    let outcome = match Box::pin(way_in(&life.house, arrival, &mut life.record)).await {
-        Ok(mut pair) => pair.relay(&mut life.record.moved).await,
-        Err(outcome) => outcome,
-    };
-    life.end(outcome);
+    let led = Box::pin(lead(life, arrival));
+    async {
+        let (mut life, led) = led.await;
+        let outcome = match led {
+            Ok(mut pair) => pair.relay(&mut life.record.moved).await,
+            Err(outcome) => outcome,
+        };
+        life.end(outcome);
+    }
+}
+
+async fn lead(mut life: Life, arrival: Arrival) -> (Life, Result<Box<Pair>, Outcome>) {
+    let led = way_in(&life.house, arrival, &mut life.record).await.map(Box::new);
+    (life, led)
 }
 
 /// Two sides that were brought together, and the places that they hold.
-struct Pair<'a> {
+struct Pair {
     relay: Relay,
     /// A visitor has none.
-    tunnel: Option<Entry<'a>>,
+    entry: Option<Entry>,
     _seat: Seat,
 }
 
-impl Pair<'_> {
+impl Pair {
     async fn relay(&mut self, moved: &mut Moved) -> Outcome {
-        let cut: Pin<Box<dyn Future<Output = ()> + Send>> = match &self.tunnel {
-            Some(tunnel) => Box::pin(tunnel.cut()),
-            // Takes no room.
-            None => Box::pin(pending()),
-        };
-        match self.relay.run(moved, cut).await {
+        let Pair { relay, entry, .. } = self;
+        let cut = poll_fn(|cx| match entry {
+            Some(entry) => entry.tunnel.poll_cut(cx),
+            None => Poll::Pending,
+        });
+        match relay.run(moved, cut).await {
             End::Closed => Outcome::Done,
             End::ClientReset => Outcome::ClientReset,
             End::UpstreamReset => Outcome::UpstreamReset,
@@ -80,11 +90,7 @@ impl Pair<'_> {
 }
 
 /// Accept, look, judge, route; and where posternd terminates TLS, once more inside.
-async fn way_in<'a>(
-    house: &'a House,
-    arrival: Arrival,
-    record: &mut Record,
-) -> Result<Pair<'a>, Outcome> {
+async fn way_in(house: &House, arrival: Arrival, record: &mut Record) -> Result<Pair, Outcome> {
     let mut stage = Stage::outside(&arrival);
     let Arrival { wire, peer, policy, .. } = arrival;
     let mut place = house.places.undecided(peer.ip(), &policy.limits);
@@ -155,15 +161,15 @@ async fn terminate(
 }
 
 /// Leads whoever knocked right to the service.
-async fn admit<'a>(
-    house: &'a House,
+async fn admit(
+    house: &House,
     policy: &Policy,
     stage: Stage,
     mut front: Front,
     admitted: Admitted,
     service: Arc<Service>,
     record: &mut Record,
-) -> Result<Pair<'a>, Outcome> {
+) -> Result<Pair, Outcome> {
     record.way = Way::Knock;
     record.service = Some(service.clone());
     front.consume(LETTERS).await.map_err(|_| Outcome::ClientReset)?;
@@ -182,14 +188,14 @@ async fn admit<'a>(
         }
     };
     policy.liveness.watch(upstream.wire());
-    let tunnel = house.tunnels().enter(&admitted, peer);
+    let entry = house.tunnels().enter(&admitted, service, peer);
     // Its key may have been revoked before the tunnel was listed.
     if !house.gate.clients().still_has(&admitted.client) {
         return Err(Outcome::Revoked);
     }
     let first_down = admitted.acknowledgement(Status::Ok).map(Vec::from).unwrap_or_default();
     let relay = Relay::new(Guest::Admitted, client, upstream, first_up, first_down);
-    Ok(Pair { relay, tunnel: Some(tunnel), _seat: seat })
+    Ok(Pair { relay, entry: Some(entry), _seat: seat })
 }
 
 /// Tells somebody who was admitted why there is no service. Its bytes are read meanwhile: closing a
@@ -206,13 +212,13 @@ async fn turn_away(mut client: Stream, message: Option<[u8; ack::LENGTH]>) {
 }
 
 /// Leads a visitor to the service that `early` stands for.
-async fn visit<'a>(
-    house: &'a House,
+async fn visit(
+    house: &House,
     policy: &Policy,
     front: Front,
     early: Early,
     record: &mut Record,
-) -> Result<Pair<'a>, Outcome> {
+) -> Result<Pair, Outcome> {
     record.service = Some(early.service().clone());
     let (client, first_up) = front.into_stream().map_err(|_| Outcome::ClientReset)?;
     let Some(seat) = house.places.visitor(&policy.limits) else {
@@ -222,7 +228,7 @@ async fn visit<'a>(
     match early.connect().await {
         Ok((upstream, first_down)) => {
             let relay = Relay::new(Guest::Visitor, client, upstream, first_up, first_down);
-            Ok(Pair { relay, tunnel: None, _seat: seat })
+            Ok(Pair { relay, entry: None, _seat: seat })
         }
         Err(failure) => {
             // A port where nothing listens answers with a reset; this is the nearest to it.
@@ -233,15 +239,15 @@ async fn visit<'a>(
 }
 
 /// The website closed, reset or spoke while the connection was undecided: that decides it.
-async fn left_by_website<'a>(
-    house: &'a House,
+async fn left_by_website(
+    house: &House,
     policy: &Policy,
     stage: Stage,
     mut front: Front,
     early: Early,
     first: WebsiteFirst,
     record: &mut Record,
-) -> Result<Pair<'a>, Outcome> {
+) -> Result<Pair, Outcome> {
     record.way = stage.fallback_way();
     match first {
         WebsiteFirst::Spoke => {}

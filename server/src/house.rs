@@ -4,11 +4,12 @@
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
-use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
+use std::task::{Context, Poll, Waker};
 
 use postern_shared::knock::Carrier;
-use tokio::sync::{Notify, watch};
+use tokio::sync::watch;
 use tokio::time::Instant;
 
 use crate::complaint::Complaint;
@@ -16,6 +17,7 @@ use crate::gate::{Admitted, Client, Clients, Gate};
 use crate::ops::outcome::Counts;
 use crate::places::Places;
 use crate::policy::Policy;
+use crate::service::Service;
 
 #[derive(Debug)]
 pub struct House {
@@ -25,7 +27,7 @@ pub struct House {
     pub places: Arc<Places>,
     pub counts: Counts,
     pub started: Instant,
-    tunnels: Tunnels,
+    tunnels: Arc<Tunnels>,
 }
 
 impl House {
@@ -39,7 +41,7 @@ impl House {
             places: Arc::default(),
             counts: Counts::default(),
             started: Instant::now(),
-            tunnels: Tunnels::default(),
+            tunnels: Arc::default(),
         })
     }
 
@@ -72,7 +74,7 @@ impl House {
         count
     }
 
-    pub fn tunnels(&self) -> &Tunnels {
+    pub fn tunnels(&self) -> &Arc<Tunnels> {
         &self.tunnels
     }
 }
@@ -97,67 +99,84 @@ impl Followed {
 #[derive(Debug, Default)]
 pub struct Tunnels {
     next: AtomicU64,
-    open: Mutex<BTreeMap<u64, Tunnel>>,
+    open: Mutex<BTreeMap<u64, Arc<Tunnel>>>,
 }
 
 /// One open tunnel.
-#[derive(Clone, Debug)]
+#[derive(Debug)]
 pub struct Tunnel {
     pub client: Arc<Client>,
-    pub service: String,
+    pub service: Arc<Service>,
     pub carrier: Carrier,
     pub peer: SocketAddr,
     pub since: Instant,
-    cut: Arc<Notify>,
+    is_cut: AtomicBool,
+    /// Of the one task that serves it.
+    waker: OnceLock<Waker>,
+}
+
+impl Tunnel {
+    fn cut(&self) {
+        self.is_cut.store(true, Ordering::SeqCst);
+        if let Some(waker) = self.waker.get() {
+            waker.wake_by_ref();
+        }
+    }
+
+    /// Completes when the tunnel is to end. To be polled by one task only.
+    pub fn poll_cut(&self, cx: &Context<'_>) -> Poll<()> {
+        self.waker.get_or_init(|| cx.waker().clone());
+        // After the waker is there: whoever cuts sees it, or is seen here.
+        if self.is_cut.load(Ordering::SeqCst) { Poll::Ready(()) } else { Poll::Pending }
+    }
 }
 
 impl Tunnels {
     /// Lists a tunnel until the entry is dropped.
-    pub fn enter(&self, admitted: &Admitted, peer: SocketAddr) -> Entry<'_> {
+    pub fn enter(
+        self: &Arc<Tunnels>,
+        admitted: &Admitted,
+        service: Arc<Service>,
+        peer: SocketAddr,
+    ) -> Entry {
         let number = self.next.fetch_add(1, Ordering::Relaxed);
-        let cut = Arc::new(Notify::new());
-        let tunnel = Tunnel {
+        let tunnel = Arc::new(Tunnel {
             client: admitted.client.clone(),
-            service: admitted.service.clone(),
+            service,
             carrier: admitted.carrier,
             peer,
             since: Instant::now(),
-            cut: cut.clone(),
-        };
-        self.open.lock().unwrap_or_else(PoisonError::into_inner).insert(number, tunnel);
-        Entry { tunnels: self, number, cut }
+            is_cut: AtomicBool::new(false),
+            waker: OnceLock::new(),
+        });
+        self.table().insert(number, tunnel.clone());
+        Entry { tunnels: self.clone(), number, tunnel }
     }
 
     fn cut_where(&self, gone: impl Fn(&Client) -> bool) {
-        let open = self.open.lock().unwrap_or_else(PoisonError::into_inner);
-        for tunnel in open.values().filter(|tunnel| gone(&tunnel.client)) {
-            tunnel.cut.notify_one();
-        }
+        self.table().values().filter(|tunnel| gone(&tunnel.client)).for_each(|tunnel| tunnel.cut());
     }
 
     /// Oldest first.
-    pub fn list(&self) -> Vec<Tunnel> {
-        self.open.lock().unwrap_or_else(PoisonError::into_inner).values().cloned().collect()
+    pub fn list(&self) -> Vec<Arc<Tunnel>> {
+        self.table().values().cloned().collect()
+    }
+
+    fn table(&self) -> MutexGuard<'_, BTreeMap<u64, Arc<Tunnel>>> {
+        self.open.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
+/// A tunnel's place in the list.
 #[derive(Debug)]
-pub struct Entry<'a> {
-    tunnels: &'a Tunnels,
+pub struct Entry {
+    tunnels: Arc<Tunnels>,
     number: u64,
-    cut: Arc<Notify>,
+    pub tunnel: Arc<Tunnel>,
 }
 
-impl Entry<'_> {
-    /// Completes when the tunnel is to end.
-    pub async fn cut(&self) {
-        self.cut.notified().await;
-    }
-}
-
-impl Drop for Entry<'_> {
+impl Drop for Entry {
     fn drop(&mut self) {
-        let mut open = self.tunnels.open.lock().unwrap_or_else(PoisonError::into_inner);
-        open.remove(&self.number);
+        self.tunnels.table().remove(&self.number);
     }
 }

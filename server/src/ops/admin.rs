@@ -189,7 +189,7 @@ fn status(running: &Running) -> Status {
             .into_iter()
             .map(|tunnel| Tunnel {
                 client: tunnel.client.name.clone(),
-                service: tunnel.service,
+                service: tunnel.service.name.clone(),
                 carrier: tunnel.carrier.name().to_owned(),
                 peer: tunnel.peer.to_string(),
                 seconds: tunnel.since.elapsed().as_secs(),

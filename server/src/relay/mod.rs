@@ -76,13 +76,23 @@ impl Relay {
 
     /// Relays until both sides have finished, one is reset, or `cut` completes; counts as it goes.
     /// The sides are closed when the relay is dropped.
-    pub async fn run(&mut self, moved: &mut Moved, cut: impl Future<Output = ()> + Unpin) -> End {
-        let mut cut = cut;
+    pub async fn run(
+        &mut self,
+        moved: &mut Moved,
+        mut cut: impl Future<Output = ()> + Unpin,
+    ) -> End {
         let end = poll_fn(|cx| match self.poll(cx, moved) {
             Poll::Pending => Pin::new(&mut cut).poll(cx).map(|()| End::Cut),
             ended => ended,
         });
         let end = end.await;
+        // Seldom needed, and larger than all the rest of the relay.
+        Box::pin(self.pass_on(end, moved)).await;
+        end
+    }
+
+    /// A reset goes on as a reset, after the data that came before it.
+    async fn pass_on(&mut self, end: End, moved: &mut Moved) {
         let Relay { client, upstream, up, down, .. } = self;
         match end {
             End::Closed | End::Cut => {}
@@ -95,7 +105,6 @@ impl Relay {
                 client.wire().reset().await;
             }
         }
-        end
     }
 
     fn poll(&mut self, cx: &mut Context<'_>, moved: &mut Moved) -> Poll<End> {
