@@ -8,19 +8,16 @@ use std::time::Duration;
 
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use tokio::signal::unix::{SignalKind, signal};
-use tokio::time::{MissedTickBehavior, interval};
 use tracing::{error, info, warn};
 
 use crate::complaint::Complaint;
-use crate::gate::store::{self, Stamp};
+use crate::follow::Followed;
+use crate::gate::store;
 use crate::house::House;
 use crate::listen::{BindError, Listeners};
 use crate::ops::{admin, log};
 use crate::policy::Policy;
 use crate::workers::Workers;
-
-/// How often the clients file is looked at.
-const CLIENTS_LOOK: Duration = Duration::from_secs(1);
 
 /// How long connections have to end in order when posternd stops.
 const STOP: Duration = Duration::from_secs(1);
@@ -216,16 +213,10 @@ fn within_descriptors(mut policy: Policy) -> Policy {
 
 /// A changed clients file is noticed without being told: `client add` works at once.
 async fn follow_clients(path: std::path::PathBuf, running: Arc<Running>) {
-    let mut look = interval(CLIENTS_LOOK);
-    look.set_missed_tick_behavior(MissedTickBehavior::Delay);
-    let mut known = Stamp::of(&path);
+    let mut file = Followed::new(path);
     loop {
-        look.tick().await;
-        let now = Stamp::of(&path);
-        if now != known {
-            known = now;
-            // It is logged; a file that is bad now may be good at the next change.
-            let _ = running.reload_clients();
-        }
+        file.changed().await;
+        // It is logged; a file that is bad now may be good at the next change.
+        let _ = running.reload_clients();
     }
 }

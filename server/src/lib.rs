@@ -13,6 +13,7 @@ pub mod conn;
 pub mod decide;
 pub mod demo;
 pub mod early;
+pub mod follow;
 pub mod front;
 pub mod gate;
 pub mod house;

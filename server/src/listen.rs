@@ -58,6 +58,7 @@ struct Bound {
     configured: SocketAddr,
     /// A port 0 shows what it became.
     actual: SocketAddr,
+    listener: Socket,
     /// The same listener, once for each worker.
     shares: Vec<OwnedFd>,
 }
@@ -78,7 +79,7 @@ fn bind(address: SocketAddr, backlog: i32, workers: &Workers) -> Result<Bound, B
         let actual = local_address(&socket).unwrap_or(address);
         let share = |_| Ok(socket.try_clone()?.into());
         let shares = workers.handles().iter().map(share).collect::<io::Result<_>>()?;
-        Ok(Bound { configured: address, actual, shares })
+        Ok(Bound { configured: address, actual, listener: socket, shares })
     };
     bind().map_err(|source| BindError { address, source, own: false })
 }
@@ -92,6 +93,7 @@ pub struct Listeners {
 #[derive(Debug)]
 struct Accepting {
     actual: SocketAddr,
+    listener: Socket,
     /// One on each worker.
     tasks: Vec<JoinHandle<()>>,
 }
@@ -119,17 +121,22 @@ impl Listeners {
             })?;
         open.retain(|address, accepting| {
             let keep = wanted.contains(address);
-            if !keep {
+            if keep {
+                // It cannot fail for a socket that listens already (listen(2)).
+                let _ = accepting.listener.listen(backlog);
+            } else {
                 accepting.end();
             }
             keep
         });
-        for Bound { configured, actual, shares } in bound {
-            let tasks =
-                workers.handles().iter().zip(shares).map(|(worker, listener)| {
-                    worker.spawn(accept(listener, actual, house.clone()))
-                });
-            open.insert(configured, Accepting { actual, tasks: tasks.collect() });
+        for Bound { configured, actual, listener, shares } in bound {
+            let tasks = workers
+                .handles()
+                .iter()
+                .zip(shares)
+                .map(|(worker, share)| worker.spawn(accept(share, actual, house.clone())));
+            let tasks = tasks.collect();
+            open.insert(configured, Accepting { actual, listener, tasks });
         }
         Ok(())
     }

@@ -80,17 +80,17 @@ impl<'a> Reading<'a> {
         default: Duration,
     ) -> Result<Duration> {
         let Some(text) = text else { return Ok(default) };
+        self.span(text, "write \"500ms\", \"3s\" or \"2m\"")
+    }
+
+    fn span(&self, text: &Spanned<String>, fix: &str) -> Result<Duration> {
         text.get_ref()
             .parse::<SignedDuration>()
             .ok()
             .and_then(|duration| Duration::try_from(duration).ok())
             .filter(|duration| !duration.is_zero())
             .ok_or_else(|| {
-                let what = format!(
-                    "{:?} is not a time span; write \"500ms\", \"3s\" or \"2m\"",
-                    text.get_ref()
-                );
-                self.complain(text, what)
+                self.complain(text, format!("{:?} is not a time span; {fix}", text.get_ref()))
             })
     }
 
@@ -185,8 +185,11 @@ impl<'a> Reading<'a> {
         let span = |text: &Option<Spanned<String>>, default| match text {
             None => Ok(default),
             Some(text) if text.get_ref() == "off" => Ok(None),
-            // The kernel counts keepalive in seconds.
-            Some(_) => self.duration(text, SECOND).map(|span| Some(span.max(SECOND))),
+            Some(text) => {
+                let span = self.span(text, "write \"500ms\", \"3s\" or \"2m\", or \"off\"")?;
+                // The kernel counts keepalive in seconds.
+                Ok(Some(span.max(SECOND)))
+            }
         };
         Ok(Liveness {
             keepalive: span(&timeouts.keepalive, Some(Liveness::DEFAULT_KEEPALIVE))?,

@@ -15,7 +15,10 @@ use std::time::Duration;
 
 use tokio::runtime::{Builder, Handle};
 use tokio::sync::{mpsc, oneshot};
-use tokio::time::timeout;
+use tokio::time::{interval, timeout};
+
+/// Below the minute after which a relay lets half a connection go.
+const TICK: Duration = Duration::from_secs(30);
 
 #[derive(Debug)]
 pub struct Workers {
@@ -37,8 +40,13 @@ impl Workers {
             stops.push(stop);
             let alive = alive.clone();
             thread::Builder::new().name(format!("worker-{number}")).spawn(move || {
-                // A sender that is dropped means the end too.
-                let _ = runtime.block_on(stopped);
+                runtime.block_on(async {
+                    tokio::select! {
+                        // A sender that is dropped means the end too.
+                        _ = stopped => {}
+                        () = tick() => {}
+                    }
+                });
                 // Ends all its connections. A name that is still being resolved must not hold this.
                 runtime.shutdown_background();
                 drop(alive);
@@ -56,5 +64,14 @@ impl Workers {
         self.stops.lock().unwrap_or_else(PoisonError::into_inner).clear();
         // Nobody sends: it completes when the last worker has let go of its sender.
         let _ = timeout(patience, async { self.ended.lock().await.recv().await }).await;
+    }
+}
+
+/// Keeps a timer that is due before any that a relay sets. One that becomes the next to be due has the
+/// reactor woken by a syscall, and a new one is set whenever a website ends its half of a connection.
+async fn tick() {
+    let mut ticks = interval(TICK);
+    loop {
+        ticks.tick().await;
     }
 }

@@ -86,6 +86,14 @@ impl TcpService {
         })
     }
 
+    /// Sends back what comes, as it comes.
+    pub fn echo() -> TcpService {
+        TcpService::start(|stream| {
+            // Whoever resets has seen enough.
+            let _ = std::io::copy(&mut &stream, &mut &stream);
+        })
+    }
+
     /// Answers only after the other side's end of data: with the same bytes.
     pub fn echo_after_eof() -> TcpService {
         TcpService::start(|mut stream| {

@@ -1,7 +1,7 @@
 //! What strangers cannot do by being many, slow or silent.
 
 use std::io::{Read, Write};
-use std::net::{Shutdown, SocketAddr};
+use std::net::{Shutdown, SocketAddr, TcpStream};
 use std::sync::mpsc::channel;
 use std::thread;
 use std::time::Duration;
@@ -87,11 +87,52 @@ fn a_stalled_machine_refuses_no_knock_that_came_in_time() {
     }
 }
 
+fn behind_a_knock(echo: &TcpService, more: &str) -> String {
+    format!("[service.echo]\nto = \"tcp://{}\"\nknock = true\n{more}", echo.address())
+}
+
+/// A tunnel to the echo, which has answered.
+fn admitted(server: &Posternd) -> TcpStream {
+    let mut stream = connect(server.address());
+    stream.write_all(&Knocker::new(&server.invite("bob", &[])).plain()).expect("knock");
+    stream.write_all(b"in").expect("write");
+    stream.read_exact(&mut [0; 2]).expect("the same back");
+    stream
+}
+
+/// What `ss -tno` says of our end of a connection.
+fn socket_of(server: &Posternd, stream: &TcpStream) -> String {
+    let (server, client) = (server.address().port(), stream.local_addr().expect("bound").port());
+    let ends = format!("sport = :{server} and dport = :{client}");
+    success(bounded("ss").args(["-tnoH", "state", "established", &ends]))
+}
+
+/// A website's own listener shows no such probes.
+#[test]
+fn only_the_admitted_are_asked_whether_they_are_still_there() {
+    let scratch = Scratch::new();
+    let echo = TcpService::echo();
+    let more = "[timeouts]\nkeepalive = \"9s\"\n[limits]\nbacklog = 77\n";
+    let server = Posternd::start(&scratch, &config(echo.address(), &behind_a_knock(&echo, more)));
+    let tunnel = admitted(&server);
+    let mut visitor = connect(server.address());
+    visitor.write_all(b"hello\r\n").expect("write");
+    visitor.read_exact(&mut [0; 7]).expect("the same back");
+    assert!(socket_of(&server, &tunnel).contains("timer:(keepalive,"), "of the admitted");
+    let of_visitor = socket_of(&server, &visitor);
+    assert!(!of_visitor.is_empty() && !of_visitor.contains("keepalive"), "{of_visitor}");
+    let listener = format!("sport = :{}", server.address().port());
+    let shown = success(bounded("ss").args(["-tnlH", &listener]));
+    assert!(shown.split_whitespace().any(|word| word == "77"), "the backlog: {shown}");
+}
+
 #[test]
 fn running_out_of_descriptors_is_survived() {
     let scratch = Scratch::new();
     let nginx = Nginx::start(&scratch);
-    let server = Posternd::start(&scratch, &config(nginx.https(), ""));
+    let echo = TcpService::echo();
+    let server = Posternd::start(&scratch, &config(nginx.https(), &behind_a_knock(&echo, "")));
+    let mut tunnel = admitted(&server);
     server.process.limit_descriptors(server.descriptors() + 20);
     let ask = || {
         let mut stream = connect(server.address());
@@ -104,6 +145,15 @@ fn running_out_of_descriptors_is_survived() {
     thread::sleep(Duration::from_secs(1));
     let spent = server.process.cpu_time() - before;
     assert!(spent < Duration::from_millis(200), "{spent:?} of the processor in 1 s");
+    // Who is in has all he needs, also where a pipe for bulk cannot be had.
+    let sent = vec![b'x'; 1 << 20];
+    let mut got = vec![0; sent.len()];
+    let mut writing = tunnel.try_clone().expect("clone");
+    thread::scope(|scope| {
+        scope.spawn(|| writing.write_all(&sent).expect("write"));
+        tunnel.read_exact(&mut got).expect("all of it back");
+    });
+    assert!(got == sent);
     drop(visitors);
     assert!(page(&nginx, server.address()).contains("Nothing to see here"));
 }

@@ -1,0 +1,156 @@
+//! Notices that a file was changed or replaced: told by the kernel where that is sure to work
+//! (inotify(7)), by looking once a second elsewhere. Decides nothing about what is in it.
+
+use std::io;
+use std::mem::MaybeUninit;
+use std::os::fd::OwnedFd;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use rustix::fs::inotify::{self, CreateFlags, ReadFlags, Reader, WatchFlags};
+use rustix::fs::statfs;
+use rustix::io::Errno;
+use tokio::io::Interest;
+use tokio::io::unix::AsyncFd;
+use tokio::time::sleep;
+
+use crate::gate::store::Stamp;
+use crate::sys;
+
+const LOOK: Duration = Duration::from_secs(1);
+
+/// ext2 to ext4, xfs, btrfs, tmpfs, f2fs, zfs, overlay (statfs(2)). On a network's file system another
+/// machine may write, of which inotify says nothing.
+const LOCAL: [u64; 7] =
+    [0xEF53, 0x5846_5342, 0x9123_683E, 0x0102_1994, 0xF2F5_2010, 0x2FC1_2FC1, 0x794C_7630];
+
+/// A file that is followed.
+#[derive(Debug)]
+pub struct Followed {
+    path: PathBuf,
+    known: Option<Stamp>,
+    /// What tells of changes in its directory; looked at from time to time without.
+    told: Option<AsyncFd<OwnedFd>>,
+}
+
+impl Followed {
+    /// To be called within a runtime.
+    pub fn new(path: PathBuf) -> Followed {
+        // Watched before it is looked at, so that no change falls between.
+        let told = watch(&path).ok().flatten();
+        Followed { known: Stamp::of(&path), told, path }
+    }
+
+    /// Completes when the file is not what it was.
+    pub async fn changed(&mut self) {
+        loop {
+            let now = Stamp::of(&self.path);
+            if now != self.known {
+                self.known = now;
+                return;
+            }
+            match &self.told {
+                Some(told) => {
+                    if told.async_io(Interest::READABLE, read_events).await.is_err() {
+                        self.told = None;
+                    }
+                }
+                None => sleep(LOOK).await,
+            }
+        }
+    }
+}
+
+/// `None` where the kernel would not tell of every change.
+fn watch(path: &Path) -> io::Result<Option<AsyncFd<OwnedFd>>> {
+    let directory = match path.parent() {
+        Some(directory) if !directory.as_os_str().is_empty() => directory,
+        Some(_) | None => Path::new("."),
+    };
+    let kind = statfs(directory)?.f_type;
+    let local = u64::try_from(kind).is_ok_and(|kind| LOCAL.contains(&kind));
+    // What a link points to may change in another directory.
+    if !local || path.symlink_metadata().is_ok_and(|meta| meta.is_symlink()) {
+        return Ok(None);
+    }
+    let events = inotify::init(CreateFlags::CLOEXEC | CreateFlags::NONBLOCK)?;
+    let changes = WatchFlags::ATTRIB
+        | WatchFlags::CLOSE_WRITE
+        | WatchFlags::CREATE
+        | WatchFlags::DELETE
+        | WatchFlags::MODIFY
+        | WatchFlags::MOVE
+        | WatchFlags::MOVE_SELF;
+    inotify::add_watch(&events, directory, changes)?;
+    sys::on_reactor(events, Interest::READABLE).map(Some)
+}
+
+/// Takes what has been told; an error where the directory itself is gone, and nothing more will be.
+fn read_events(events: &OwnedFd) -> io::Result<()> {
+    let mut buffer = [MaybeUninit::uninit(); 4096];
+    let mut reader = Reader::new(events, &mut buffer);
+    let last = ReadFlags::IGNORED | ReadFlags::MOVE_SELF | ReadFlags::UNMOUNT;
+    let mut any = false;
+    loop {
+        match reader.next() {
+            Ok(event) if event.events().intersects(last) => {
+                return Err(io::ErrorKind::NotFound.into());
+            }
+            Ok(_) => any = true,
+            Err(Errno::AGAIN) if any => return Ok(()),
+            Err(error) => return Err(error.into()),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::fs;
+
+    use tokio::time::timeout;
+
+    use super::*;
+
+    #[tokio::test]
+    async fn every_kind_of_change_is_noticed() {
+        let dir = tempfile::tempdir().expect("a directory");
+        let path = dir.path().join("clients.toml");
+        let aside = dir.path().join("aside");
+        for told in [true, false] {
+            fs::write(&path, "0").expect("written");
+            let mut followed = Followed::new(path.clone());
+            if !told {
+                followed.told = None;
+            }
+            let changes: [(&str, &dyn Fn()); 4] = [
+                ("written", &|| fs::write(&path, "01").expect("written")),
+                ("removed", &|| fs::remove_file(&path).expect("removed")),
+                ("made", &|| fs::write(&path, "2").expect("written")),
+                ("replaced", &|| {
+                    fs::write(&aside, "3").expect("written");
+                    fs::rename(&aside, &path).expect("renamed");
+                }),
+            ];
+            for (what, change) in changes {
+                change();
+                let noticed = timeout(Duration::from_secs(60), followed.changed()).await;
+                assert!(noticed.is_ok(), "{what}, told: {told}");
+            }
+        }
+    }
+
+    #[tokio::test]
+    async fn a_directory_that_goes_away_is_looked_for() {
+        let dir = tempfile::tempdir().expect("a directory");
+        let state = dir.path().join("state");
+        fs::create_dir(&state).expect("made");
+        let path = state.join("clients.toml");
+        fs::write(&path, "0").expect("written");
+        let mut followed = Followed::new(path.clone());
+        fs::rename(&state, dir.path().join("other")).expect("renamed");
+        timeout(Duration::from_secs(60), followed.changed()).await.expect("gone is a change");
+        fs::create_dir(&state).expect("made");
+        fs::write(&path, "1").expect("written");
+        timeout(Duration::from_secs(60), followed.changed()).await.expect("back is another");
+    }
+}
