@@ -116,7 +116,7 @@ impl Front {
         match &mut self.source {
             Source::Tcp(wire) => {
                 set_low_water(wire, &mut self.low_water, 1)?;
-                wire.expect();
+                wire.has_unread();
                 let mut taken = vec![0; count];
                 wire.read_exact(&mut taken).await?;
             }
@@ -146,7 +146,7 @@ impl Front {
                 // Left raised it would block the next owner.
                 set_low_water(&wire, &mut low_water, 1)?;
                 if !seen.is_empty() {
-                    wire.expect();
+                    wire.has_unread();
                 }
                 Ok((wire.into(), Vec::new()))
             }
@@ -186,6 +186,8 @@ fn peek(wire: &Wire, seen: &mut Vec<u8>, want: usize) -> io::Result<()> {
 
 #[cfg(test)]
 mod tests {
+    use std::time::Duration;
+
     use tokio::io::AsyncWriteExt;
     use tokio::net::{TcpListener, TcpStream};
 
@@ -249,15 +251,44 @@ mod tests {
         assert_eq!(front.look(96).await.expect("looked"), Glance::NoMore);
     }
 
+    /// The reactor tells of bytes once, and whoever waited for the first of them has heard it.
+    #[tokio::test]
+    async fn all_that_was_there_before_the_decision_goes_on() {
+        let (client, mut front) = pair().await;
+        client.writable().await.expect("connected");
+        let looked = tokio::spawn(async move {
+            assert_eq!(front.look(1).await.expect("looked"), Glance::Enough);
+            front
+        });
+        tokio::task::yield_now().await;
+        // At once, while nobody listens to the reactor; more than is read at a time.
+        let sent = vec![7; 100_000];
+        assert_eq!(client.try_write(&sent).expect("sent"), sent.len());
+        let front = looked.await.expect("finished");
+        let (mut stream, held) = front.into_stream().expect("reset");
+        assert!(held.is_empty());
+        let mut got = vec![0; sent.len()];
+        let read = async {
+            let mut at = 0;
+            while let Some(rest) = got.get_mut(at..).filter(|rest| !rest.is_empty()) {
+                let most = rest.len().min(65_536);
+                let count = stream.read(rest.get_mut(..most).expect("within")).await;
+                at += count.expect("read");
+            }
+        };
+        tokio::time::timeout(Duration::from_secs(60), read).await.expect("nothing stays behind");
+        assert!(got == sent);
+    }
+
     #[tokio::test]
     async fn what_came_unseen_is_discarded_too() {
         let (mut client, mut front) = pair().await;
         client.write_all(b"first piece").await.expect("sent");
         // Cancelled: more is wanted than comes, and so the second piece wakes nobody.
-        let look = tokio::time::timeout(std::time::Duration::from_millis(50), front.look(96));
+        let look = tokio::time::timeout(Duration::from_millis(50), front.look(96));
         assert!(look.await.is_err());
         client.write_all(b"second piece").await.expect("sent");
-        tokio::time::sleep(std::time::Duration::from_millis(50)).await;
+        tokio::time::sleep(Duration::from_millis(50)).await;
         front.discard();
         drop(front);
         // Unread bytes would make the close a reset (RFC 9293, section 3.6.1).

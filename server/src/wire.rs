@@ -8,6 +8,7 @@
 use std::future::poll_fn;
 use std::io::{self, IoSlice};
 use std::net::SocketAddr;
+use std::num::NonZeroUsize;
 use std::os::fd::OwnedFd;
 use std::os::unix::net::UnixStream as StdUnixStream;
 use std::path::Path;
@@ -43,8 +44,8 @@ const NO_WAIT: SpliceFlags = SpliceFlags::NONBLOCK.union(SpliceFlags::MOVE);
 pub struct Wire {
     fd: AsyncFd<OwnedFd>,
     kind: Kind,
-    /// Bytes are known to lie ready, though the reactor has not said so yet.
-    expects: bool,
+    /// Bytes may lie unread of which the reactor will not tell again: somebody peeked at them.
+    unread: bool,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -67,7 +68,7 @@ impl Wire {
     fn new(socket: OwnedFd, kind: Kind) -> io::Result<Wire> {
         // Priority: an urgent byte must be known of, see `short_is_all`.
         let interest = Interest::READABLE.add(Interest::WRITABLE).add(Interest::PRIORITY);
-        Ok(Wire { fd: sys::on_reactor(socket, interest)?, kind, expects: false })
+        Ok(Wire { fd: sys::on_reactor(socket, interest)?, kind, unread: false })
     }
 
     /// Connects over TCP, with small writes sent at once.
@@ -119,9 +120,9 @@ impl Wire {
         self.fd.get_ref()
     }
 
-    /// Says that bytes lie ready: somebody has peeked at them.
-    pub fn expect(&mut self) {
-        self.expects = true;
+    /// Says that bytes lie unread: somebody has peeked at them.
+    pub fn has_unread(&mut self) {
+        self.unread = true;
     }
 
     /// Waits until there is something new to read, by the socket's low-water mark, or an end.
@@ -213,21 +214,28 @@ impl Wire {
 
 /// Zero-copy between a socket and a pipe (splice(2)).
 impl Wire {
-    /// Moves what the socket has into an empty pipe; nothing at the end. `None` where splice cannot go
-    /// on and a read can: at an urgent byte, ahead of which it says EAGAIN for ever.
+    /// Moves what the socket has into an empty pipe. `None` where only a read can tell how to go on: at
+    /// the end, and at an urgent byte, ahead of which splice says EAGAIN for ever, or nothing when the
+    /// end has come too.
     pub(crate) fn poll_splice_into(
         &mut self,
         cx: &mut Context<'_>,
         pipe: &OwnedFd,
         most: usize,
-    ) -> Poll<io::Result<Option<usize>>> {
+    ) -> Poll<io::Result<Option<NonZeroUsize>>> {
         loop {
-            let mut ready = ready!(self.fd.poll_read_ready(cx))?;
+            let ready = self.fd.poll_read_ready(cx)?;
+            if ready.is_pending() && !self.unread {
+                return Poll::Pending;
+            }
             match splice(self.socket(), None, pipe, None, most, NO_WAIT) {
-                Ok(count) => return Poll::Ready(Ok(Some(count))),
-                Err(Errno::AGAIN) if self.has_urgent_byte() => return Poll::Ready(Ok(None)),
+                Ok(count) => return Poll::Ready(Ok(NonZeroUsize::new(count))),
                 Err(Errno::INVAL) => return Poll::Ready(Ok(None)),
-                Err(Errno::AGAIN) => ready.clear_ready(),
+                Err(Errno::AGAIN) if self.has_urgent_byte() => return Poll::Ready(Ok(None)),
+                Err(Errno::AGAIN) => {
+                    self.unread = false;
+                    ready!(ready).clear_ready();
+                }
                 Err(Errno::INTR) => {}
                 Err(error) => return Poll::Ready(Err(error.into())),
             }
@@ -247,33 +255,34 @@ impl Wire {
 
 impl AsyncRead for Wire {
     fn poll_read(
-        mut self: Pin<&mut Self>,
+        self: Pin<&mut Self>,
         cx: &mut Context<'_>,
         buf: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
-        let expected = std::mem::take(&mut self.expects);
+        let wire = self.get_mut();
         loop {
-            let ready = self.fd.poll_read_ready(cx)?;
-            if ready.is_pending() && !expected {
+            let ready = wire.fd.poll_read_ready(cx)?;
+            if ready.is_pending() && !wire.unread {
                 return Poll::Pending;
             }
             let room = buf.remaining();
-            let read = recv(self.socket(), buf.initialize_unfilled(), RecvFlags::empty());
-            match (read, ready) {
-                (Ok((_, count)), ready) => {
+            match recv(wire.socket(), buf.initialize_unfilled(), RecvFlags::empty()) {
+                Ok((_, count)) => {
                     buf.advance(count);
-                    if let Poll::Ready(mut ready) = ready
-                        && (1..room).contains(&count)
-                        && self.short_is_all()
-                    {
-                        ready.clear_ready();
+                    if (1..room).contains(&count) && wire.short_is_all() {
+                        if let Poll::Ready(mut ready) = ready {
+                            ready.clear_ready();
+                        }
+                        wire.unread = false;
                     }
                     return Poll::Ready(Ok(()));
                 }
-                (Err(Errno::AGAIN), Poll::Ready(mut ready)) => ready.clear_ready(),
-                (Err(Errno::AGAIN), Poll::Pending) => return Poll::Pending,
-                (Err(Errno::INTR), _) => {}
-                (Err(error), _) => return Poll::Ready(Err(error.into())),
+                Err(Errno::AGAIN) => {
+                    wire.unread = false;
+                    ready!(ready).clear_ready();
+                }
+                Err(Errno::INTR) => {}
+                Err(error) => return Poll::Ready(Err(error.into())),
             }
         }
     }

@@ -241,6 +241,22 @@ async fn bytes_behind_an_urgent_one_need_no_push() {
     }
 }
 
+/// splice says then that there is nothing more, while there is.
+#[tokio::test]
+async fn bytes_between_an_urgent_one_and_the_end_arrive() {
+    for bulk in [0, 65_536, 200_000, 1_000_000] {
+        let mut it = between().await;
+        it.client.set_nodelay(true).expect("set");
+        let block = pattern(bulk);
+        it.client.write_all(&block).await.expect("sent");
+        SockRef::from(&it.client).send_out_of_band(b"!").expect("sent");
+        it.client.write_all(&block).await.expect("sent");
+        it.client.shutdown().await.expect("ended");
+        let got = read_all(&mut it.upstream).await.expect("read");
+        assert!(got == [&block[..], &block[..]].concat(), "{} of 2 * {bulk}", got.len());
+    }
+}
+
 #[tokio::test]
 async fn bulk_and_small_exchanges_take_turns() {
     let mut it = between().await;

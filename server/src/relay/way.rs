@@ -178,14 +178,11 @@ impl Way {
         for _ in 0..TURN {
             let spliced = source.poll_splice_into(cx, &pipe.writing, pipe.size);
             let mut count = match spliced {
-                Poll::Ready(Ok(Some(0))) => {
-                    self.state = State::Ending;
-                    0
-                }
-                Poll::Ready(Ok(Some(count))) => count,
+                Poll::Ready(Ok(Some(count))) => count.get(),
                 Poll::Ready(Ok(None)) => {
                     self.bulk = false;
-                    0
+                    pipe.give_back();
+                    return Poll::Ready(Ok(()));
                 }
                 Poll::Ready(Err(_)) => return Poll::Ready(Err(Broken::Source)),
                 Poll::Pending => {
@@ -196,10 +193,6 @@ impl Way {
                     return Poll::Pending;
                 }
             };
-            if count == 0 {
-                pipe.give_back();
-                return Poll::Ready(Ok(()));
-            }
             all += count;
             while count > 0 {
                 match sink.poll_splice_from(cx, &pipe.reading, count) {
