@@ -130,8 +130,8 @@ async fn run(profile: &Profile, plan: Plan, inherited: Option<OwnedFd>) -> Resul
         () = stdio.output.gone() => return Ok(ExitCode::SUCCESS),
     };
     let end = match admitted {
-        Admitted::Plain(stream) => pipe(stream, stdio, &mut signals).await,
-        Admitted::Tls(stream) => pipe(*stream, stdio, &mut signals).await,
+        Admitted::Plain(stream) => pipe(&stream, stdio, &mut signals).await,
+        Admitted::Tls(records) => pipe(&*records, stdio, &mut signals).await,
     };
     match end {
         End::Server | End::Silence | End::Reader => Ok(ExitCode::SUCCESS),

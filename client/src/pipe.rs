@@ -2,15 +2,15 @@
 //! ssh once the server is done, and never ends the answer because ssh has said its last.
 
 use std::io;
+use std::ops::ControlFlow;
 use std::pin::pin;
 use std::time::Duration;
 
-use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, ReadHalf, WriteHalf};
 use tokio::sync::watch;
 use tokio::time::{sleep, timeout};
 
 use crate::signals::{Signal, Signals};
-use crate::stdio::{BUFFER, Input, Output, Stdio};
+use crate::stdio::{Input, Output, Stdio};
 
 /// How long the answer may pause once ssh has said its last.
 const SILENCE: Duration = Duration::from_secs(10);
@@ -37,17 +37,28 @@ pub enum End {
     Lost(io::Error),
 }
 
+/// The server's side of a tunnel: how bytes move between it and ssh's pipes.
+pub trait Tunnel {
+    /// Moves to the server what ssh says, until ssh has said its last.
+    fn upward(&self, input: &Input) -> impl Future<Output = io::Result<()>>;
+
+    /// Tells the server that there is no more to come.
+    fn close(&self) -> impl Future<Output = io::Result<()>>;
+
+    /// Returns when the server may have said something, or its last.
+    fn heard(&self) -> impl Future<Output = io::Result<()>>;
+
+    /// Moves to ssh some of what the server has said, and breaks where there is no more to come.
+    fn downward(&self, output: &Output) -> impl Future<Output = ControlFlow<End>>;
+}
+
 /// Carries both directions until the end.
-pub async fn pipe<S>(stream: S, stdio: Stdio, signals: &mut Signals) -> End
-where
-    S: AsyncRead + AsyncWrite,
-{
+pub async fn pipe(tunnel: &impl Tunnel, stdio: Stdio, signals: &mut Signals) -> End {
     let Stdio { input, output } = stdio;
-    let (mut from_server, mut to_server) = tokio::io::split(stream);
     let (said_last, ssh_is_done) = watch::channel(false);
     let end = {
-        let mut up = pin!(upward(&input, &mut to_server));
-        let mut down = pin!(downward(&mut from_server, &output, ssh_is_done));
+        let mut up = pin!(upward(tunnel, &input));
+        let mut down = pin!(downward(tunnel, &output, ssh_is_done));
         let mut sent = None;
         loop {
             tokio::select! {
@@ -69,7 +80,7 @@ where
             }
         }
     };
-    let _ = timeout(GOODBYE, to_server.shutdown()).await;
+    let _ = timeout(GOODBYE, tunnel.close()).await;
     if matches!(end, End::Signal(_)) {
         return end;
     }
@@ -83,20 +94,10 @@ where
 }
 
 /// From ssh to the server; at ssh's end only this direction is closed.
-async fn upward<S: AsyncWrite>(input: &Input, server: &mut WriteHalf<S>) -> io::Result<()> {
-    let mut buffer = Vec::with_capacity(BUFFER);
-    let result = loop {
-        // An input that fails is one that has ended.
-        if input.read(&mut buffer).await.is_err() || buffer.is_empty() {
-            break server.shutdown().await;
-        }
-        let sent = async {
-            server.write_all(&buffer).await?;
-            server.flush().await
-        };
-        if let Err(error) = sent.await {
-            break Err(error);
-        }
+async fn upward(tunnel: &impl Tunnel, input: &Input) -> io::Result<()> {
+    let result = match tunnel.upward(input).await {
+        Ok(()) => tunnel.close().await,
+        lost => lost,
     };
     match result {
         // A server that has closed before takes no more, which is not a loss: the other direction
@@ -111,26 +112,22 @@ async fn upward<S: AsyncWrite>(input: &Input, server: &mut WriteHalf<S>) -> io::
 }
 
 /// From the server to ssh.
-async fn downward<S: AsyncRead>(
-    server: &mut ReadHalf<S>,
+async fn downward(
+    tunnel: &impl Tunnel,
     output: &Output,
     mut ssh_is_done: watch::Receiver<bool>,
 ) -> End {
-    let mut buffer = Vec::with_capacity(BUFFER);
     loop {
-        buffer.clear();
         tokio::select! {
             biased;
-            read = server.read_buf(&mut buffer) => match read {
-                Ok(0) => return End::Server,
-                Ok(_) => {}
-                Err(error) => return End::Lost(error),
+            heard = tunnel.heard() => if let Err(error) = heard {
+                return End::Lost(error);
             },
             () = output.gone() => return End::Reader,
             () = silence(&mut ssh_is_done) => return End::Silence,
         }
-        if output.write_all(&buffer).await.is_err() {
-            return End::Reader;
+        if let ControlFlow::Break(end) = tunnel.downward(output).await {
+            return end;
         }
     }
 }

@@ -8,7 +8,7 @@
 
 use std::fs::File;
 use std::io::{self, Write};
-use std::os::fd::{AsFd, OwnedFd};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::thread;
 
 use rustix::event::{PollFd, PollFlags, poll};
@@ -18,6 +18,9 @@ use rustix::pipe::{PipeFlags, pipe_with};
 use tokio::io::Interest;
 use tokio::net::unix::pipe::{Receiver, Sender};
 use tokio::sync::oneshot;
+
+use crate::splice;
+use crate::width::Width;
 
 /// How much is read at once, and so held in memory for each direction.
 pub const BUFFER: usize = 64 * 1024;
@@ -41,6 +44,7 @@ impl Stdio {
 /// Where ssh's bytes come from.
 pub struct Input {
     pipe: Receiver,
+    width: Width,
     _flags: Option<Flags>,
 }
 
@@ -48,12 +52,16 @@ impl Input {
     fn new(fd: OwnedFd) -> io::Result<Input> {
         if is_pipe(&fd)? {
             let flags = Flags::of(&fd)?;
-            return Ok(Input { pipe: Receiver::from_owned_fd(fd)?, _flags: Some(flags) });
+            return Ok(Input::of(Receiver::from_owned_fd(fd)?, Some(flags)));
         }
         let (reader, writer) = pipe_with(PipeFlags::CLOEXEC)?;
         // An error ends the input as its end would: the writer is dropped.
         thread::spawn(move || io::copy(&mut File::from(fd), &mut File::from(writer)));
-        Ok(Input { pipe: Receiver::from_owned_fd(reader)?, _flags: None })
+        Ok(Input::of(Receiver::from_owned_fd(reader)?, None))
+    }
+
+    fn of(pipe: Receiver, flags: Option<Flags>) -> Input {
+        Input { pipe, width: Width::default(), _flags: flags }
     }
 
     /// What can be had at once, up to `max` bytes; may be nothing.
@@ -64,22 +72,33 @@ impl Input {
         bytes
     }
 
-    /// Replaces what is in `buffer` by what comes next, up to its capacity; nothing at the end.
-    pub async fn read(&self, buffer: &mut Vec<u8>) -> io::Result<()> {
-        loop {
-            self.pipe.readable().await?;
-            buffer.clear();
-            match self.pipe.try_read_buf(buffer) {
-                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
-                result => return result.map(drop),
-            }
-        }
+    /// Returns when there may be something to read, or the end.
+    pub async fn readable(&self) -> io::Result<()> {
+        self.pipe.readable().await
+    }
+
+    /// Replaces what is in `buffer` by what is there, up to its capacity; nothing at the end.
+    pub fn try_read(&self, buffer: &mut Vec<u8>) -> io::Result<()> {
+        buffer.clear();
+        self.pipe.try_read_buf(buffer).map(|count| self.carried(count))
+    }
+
+    /// Takes note of so many bytes that have left the pipe.
+    pub fn carried(&self, count: usize) {
+        self.width.carried(&self.pipe, count);
+    }
+}
+
+impl AsFd for Input {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.pipe.as_fd()
     }
 }
 
 /// Where ssh reads its bytes.
 pub struct Output {
     pipe: Sender,
+    width: Width,
     _flags: Option<Flags>,
     /// How it went for the thread, if there is one.
     written: Option<oneshot::Receiver<io::Result<()>>>,
@@ -90,25 +109,52 @@ impl Output {
         if is_pipe(&fd)? {
             let flags = Flags::of(&fd)?;
             let pipe = Sender::from_owned_fd(fd)?;
-            return Ok(Output { pipe, _flags: Some(flags), written: None });
+            return Ok(Output::of(pipe, Some(flags), None));
         }
         let (reader, writer) = pipe_with(PipeFlags::CLOEXEC)?;
         let (done, written) = oneshot::channel();
         thread::spawn(move || done.send(copy_while_read(reader, fd)));
-        let pipe = Sender::from_owned_fd(writer)?;
-        Ok(Output { pipe, _flags: None, written: Some(written) })
+        Ok(Output::of(Sender::from_owned_fd(writer)?, None, Some(written)))
+    }
+
+    fn of(
+        pipe: Sender,
+        flags: Option<Flags>,
+        written: Option<oneshot::Receiver<io::Result<()>>>,
+    ) -> Output {
+        Output { pipe, width: Width::default(), _flags: flags, written }
+    }
+
+    /// Returns when something may be written, or nobody reads any more.
+    pub async fn writable(&self) -> io::Result<()> {
+        self.pipe.writable().await
+    }
+
+    /// Writes as much as there is room for.
+    pub fn try_write(&self, bytes: &[u8]) -> io::Result<usize> {
+        self.pipe.try_write(bytes).inspect(|count| self.carried(*count))
     }
 
     pub async fn write_all(&self, mut bytes: &[u8]) -> io::Result<()> {
         while !bytes.is_empty() {
-            self.pipe.writable().await?;
-            match self.pipe.try_write(bytes) {
+            self.writable().await?;
+            match self.try_write(bytes) {
                 Ok(written) => bytes = bytes.get(written..).unwrap_or_default(),
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
                 Err(error) => return Err(error),
             }
         }
         Ok(())
+    }
+
+    /// Whether there is no room; [`writable`](Self::writable) then waits for some.
+    pub fn is_full(&self) -> bool {
+        self.pipe.try_io(|| splice::expect_room(&self.pipe)).is_err()
+    }
+
+    /// Takes note of so many bytes that have entered the pipe.
+    pub fn carried(&self, count: usize) {
+        self.width.carried(&self.pipe, count);
     }
 
     /// Returns when the reader has gone, which is how an ssh killed with -9 looks.
@@ -126,6 +172,12 @@ impl Output {
             Some(written) => written.await.unwrap_or(Ok(())),
             None => Ok(()),
         }
+    }
+}
+
+impl AsFd for Output {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.pipe.as_fd()
     }
 }
 

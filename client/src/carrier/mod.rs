@@ -6,7 +6,6 @@ mod tls;
 mod verify;
 
 use tokio::net::TcpStream;
-use tokio_rustls::client::TlsStream;
 
 pub use tls::Tls;
 pub use verify::Trust;
@@ -14,6 +13,7 @@ pub use verify::Trust;
 use crate::deadline::Deadline;
 use crate::error::Error;
 use crate::knock::Knock;
+use crate::records::Records;
 use crate::stdio::Input;
 
 /// A carrier that is ready to use: all that can fail on this machine alone has been done.
@@ -25,7 +25,7 @@ pub enum Ready {
 /// A stream on which the server has admitted us.
 pub enum Admitted {
     Plain(TcpStream),
-    Tls(Box<TlsStream<TcpStream>>),
+    Tls(Box<Records>),
 }
 
 impl Ready {
@@ -41,7 +41,7 @@ impl Ready {
             Ready::Plain => plain::open(tcp, knock, input, deadline).await.map(Admitted::Plain),
             Ready::Tls(tls) => {
                 let stream = tls.open(tcp, knock, input, deadline).await?;
-                Ok(Admitted::Tls(Box::new(stream)))
+                Ok(Admitted::Tls(Box::new(Records::new(stream))))
             }
         }
     }
