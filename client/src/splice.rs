@@ -127,3 +127,6 @@ fn splice(from: impl AsFd, to: impl AsFd) -> Result<Option<usize>, Errno> {
 fn splice(_from: impl AsFd, _to: impl AsFd) -> Result<Option<usize>, Errno> {
     Ok(None)
 }
+
+#[cfg(test)]
+mod tests;

@@ -49,7 +49,8 @@ pub struct Input {
 }
 
 impl Input {
-    fn new(fd: OwnedFd) -> io::Result<Input> {
+    /// Of a pipe's end, or of anything else with a thread in between.
+    pub fn new(fd: OwnedFd) -> io::Result<Input> {
         if is_pipe(&fd)? {
             let flags = Flags::of(&fd)?;
             return Ok(Input::of(Receiver::from_owned_fd(fd)?, Some(flags)));
@@ -105,7 +106,8 @@ pub struct Output {
 }
 
 impl Output {
-    fn new(fd: OwnedFd) -> io::Result<Output> {
+    /// Of a pipe's end, or of anything else with a thread in between.
+    pub fn new(fd: OwnedFd) -> io::Result<Output> {
         if is_pipe(&fd)? {
             let flags = Flags::of(&fd)?;
             let pipe = Sender::from_owned_fd(fd)?;
