@@ -54,6 +54,10 @@ enum Command {
         #[arg(long)]
         user: Option<User>,
 
+        /// Have ssh take the connection over (ProxyUseFdpass), on the plain carrier
+        #[arg(long)]
+        fdpass: bool,
+
         /// Write it to ~/.ssh/postern.conf, and have ~/.ssh/config include that
         #[arg(long)]
         write: bool,
@@ -69,7 +73,9 @@ impl Cli {
                     .inspect_err(|error| last_error::keep(&name, error));
             }
             Command::Profiles => profiles()?,
-            Command::SshConfig { name, user, write } => ssh_config(&name, user.as_ref(), write)?,
+            Command::SshConfig { name, user, fdpass, write } => {
+                ssh_config(&name, user.as_ref(), fdpass, write)?;
+            }
         }
         Ok(ExitCode::SUCCESS)
     }

@@ -9,13 +9,15 @@ use std::process::ExitCode;
 use clap::Args;
 use postern_shared::hello::HostName;
 use postern_shared::knock::Carrier;
+use tokio::net::TcpStream;
 use tokio::runtime;
 
 use crate::address::Address;
 use crate::carrier::{Admitted, Ready, Tls, Trust};
-use crate::deadline::{CONNECT, Deadline};
+use crate::deadline::{CONNECT, Deadline, Step};
 use crate::dial::dial;
 use crate::error::Error;
+use crate::fdpass::Ssh;
 use crate::knock::Knock;
 use crate::names::ProfileName;
 use crate::out;
@@ -51,6 +53,11 @@ pub struct Options {
     /// Do not verify the server: whoever is in the middle can read along
     #[arg(long)]
     pub insecure: bool,
+
+    /// Hand the connection to ssh and leave: for `ProxyUseFdpass yes`, on the plain carrier. Nothing
+    /// then says whether the server admitted us: where it did not, ssh meets the website
+    #[arg(long)]
+    pub fdpass: bool,
 }
 
 /// Runs the tunnel to its end.
@@ -64,7 +71,13 @@ pub fn connect(name: &ProfileName, options: &Options) -> Result<ExitCode, Error>
         .enable_all()
         .build()
         .map_err(|error| local("cannot start", &error))?;
-    let result = runtime.block_on(run(&profile, plan, inherited));
+    let result = runtime.block_on(async {
+        if options.fdpass {
+            hand_over(&profile, plan, inherited).await
+        } else {
+            run(&profile, plan, inherited).await
+        }
+    });
     // A name that a thread is still resolving must not hold the exit.
     runtime.shutdown_background();
     result
@@ -90,6 +103,13 @@ impl Plan {
         });
         let ready = match carrier {
             Carrier::Plain => Ready::Plain,
+            Carrier::Tls if options.fdpass => {
+                return Err(Error::Usage(
+                    "--fdpass: what ssh is handed is the bare connection, and TLS would stay behind; \
+                     add --carrier plain, or leave --fdpass out"
+                        .to_owned(),
+                ));
+            }
             Carrier::Tls => {
                 let sni = options.sni.as_ref().or(profile.tls_sni.as_ref());
                 Ready::Tls(Tls::new(&trust(profile, options)?, sni, &profile.host)?)
@@ -140,6 +160,38 @@ async fn run(profile: &Profile, plan: Plan, inherited: Option<OwnedFd>) -> Resul
         End::Lost(cause) if is_tls(&cause) => Err(Error::Protocol { at, cause }),
         End::Lost(cause) => Err(Error::Lost { at, cause }),
     }
+}
+
+/// Knocks, and leaves the connection to ssh.
+async fn hand_over(
+    profile: &Profile,
+    plan: Plan,
+    inherited: Option<OwnedFd>,
+) -> Result<ExitCode, Error> {
+    let mut signals = Signals::listen().map_err(|error| local("cannot take signals", &error))?;
+    let ssh = Ssh::open()?;
+    let stream = tokio::select! {
+        knocked = knocked(profile, plan, inherited) => knocked?,
+        signal = signals.next() => return Ok(signal.exit_code()),
+        () = ssh.gone() => return Ok(ExitCode::SUCCESS),
+    };
+    ssh.hand_over(stream).map_err(|error| local("cannot hand the connection to ssh", &error))?;
+    Ok(ExitCode::SUCCESS)
+}
+
+/// A connection on which the token is on its way, and nothing else.
+async fn knocked(
+    profile: &Profile,
+    plan: Plan,
+    inherited: Option<OwnedFd>,
+) -> Result<TcpStream, Error> {
+    let Plan { at, carrier, ready: _, service } = plan;
+    let key = profile.key.get(inherited).await?;
+    let knock = Knock::new(profile, &key, at, carrier, service);
+    let deadline = Deadline::after(CONNECT);
+    let mut stream = dial(&knock.at, deadline).await?;
+    deadline.hold(Step::Knock, &knock.at, knock.drop_off(&mut stream)).await??;
+    Ok(stream)
 }
 
 async fn admission(

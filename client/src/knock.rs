@@ -7,7 +7,7 @@ use jiff::Timestamp;
 use postern_shared::knock::{
     Carrier, CarrierKey, ClientKey, Header, Intent, Kid, Status, Token, ack,
 };
-use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt};
 
 use crate::address::Address;
 use crate::answer::Heard;
@@ -70,7 +70,7 @@ impl Knock {
     where
         S: AsyncRead + AsyncWrite + Unpin,
     {
-        let token = self.token(binding)?;
+        let token = self.token(binding, true)?;
         let mut first = token.letters().to_vec();
         first.extend(input.ready(FIRST_FLIGHT));
 
@@ -98,12 +98,25 @@ impl Knock {
         }
     }
 
-    fn token(&self, binding: &[u8]) -> Result<Token, Error> {
+    /// Knocks on a stream that somebody else will read: without asking for an acknowledgement, which
+    /// would be in the way there.
+    pub async fn drop_off<S>(&self, stream: &mut S) -> Result<(), Error>
+    where
+        S: AsyncWrite + Unpin,
+    {
+        let token = self.token(b"", false)?;
+        stream
+            .write_all(&token.letters())
+            .await
+            .map_err(|cause| Error::Lost { at: self.at.clone(), cause })
+    }
+
+    fn token(&self, binding: &[u8], ack: bool) -> Result<Token, Error> {
         let mut nonce = [0; 16];
         aws_lc_rs::rand::fill(&mut nonce)
             .map_err(|_| Error::Local("the system has no randomness for a knock".to_owned()))?;
         let header = Header {
-            ack: true,
+            ack,
             intent: Intent::Pipe,
             kid: self.kid,
             // A clock outside of what fits is wrong whatever is sent.

@@ -9,6 +9,7 @@ pub mod connect;
 pub mod deadline;
 pub mod dial;
 pub mod error;
+pub mod fdpass;
 pub mod files;
 pub mod join;
 pub mod knock;

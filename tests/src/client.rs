@@ -91,7 +91,7 @@ impl Client {
     }
 
     /// Writes an ssh_config in which the host `plain` and the host `tls` are this sshd behind the
-    /// carrier of that name.
+    /// carrier of that name, and `fdpass` is it by way of a socket that is handed to ssh.
     pub fn use_ssh(&self, sshd: &Sshd) {
         let known_hosts = self.home.join("known_hosts");
         fs::write(&known_hosts, sshd.known_host()).expect("write known_hosts");
@@ -99,6 +99,9 @@ impl Client {
         let config = format!(
             "Host plain tls
     ProxyCommand {postern} connect {name} --carrier %n
+Host fdpass
+    ProxyCommand {postern} connect {name} --carrier plain --fdpass
+    ProxyUseFdpass yes
 Host inner
     HostName {inner}
     Port {port}

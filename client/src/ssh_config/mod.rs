@@ -7,16 +7,29 @@ use std::env;
 use std::fs;
 use std::path::PathBuf;
 
+use postern_shared::knock::Carrier;
+
 use crate::error::Error;
 use crate::names::{ProfileName, User};
 use crate::out;
 use crate::profile::Store;
 
 /// Prints a profile's stanza, or writes it where ssh finds it.
-pub fn ssh_config(name: &ProfileName, user: Option<&User>, write: bool) -> Result<(), Error> {
+pub fn ssh_config(
+    name: &ProfileName,
+    user: Option<&User>,
+    fdpass: bool,
+    write: bool,
+) -> Result<(), Error> {
     // A stanza for a profile that cannot be used would only fail later, and within ssh.
-    Store::open()?.load(name)?;
-    let stanza = stanza(name, user, &program()?);
+    let profile = Store::open()?.load(name)?;
+    if fdpass && !profile.carriers.contains(&Carrier::Plain) {
+        return Err(Error::Usage(format!(
+            "--fdpass needs the plain carrier, which the invite of {name} does not offer; leave \
+             --fdpass out"
+        )));
+    }
+    let stanza = stanza(name, user, fdpass, &program()?);
     if !write {
         return out::out(&stanza);
     }
@@ -24,10 +37,13 @@ pub fn ssh_config(name: &ProfileName, user: Option<&User>, write: bool) -> Resul
     out::out(&format!("{} now holds {name}.\nNext: ssh {name}\n", file.display()))
 }
 
-fn stanza(name: &ProfileName, user: Option<&User>, program: &str) -> String {
+fn stanza(name: &ProfileName, user: Option<&User>, fdpass: bool, program: &str) -> String {
     let user = user.map_or_else(String::new, |user| format!("    User {user}\n"));
+    let (options, taken) =
+        if fdpass { (" --carrier plain --fdpass", "    ProxyUseFdpass yes\n") } else { ("", "") };
     format!(
-        "Host {name}\n    HostKeyAlias {name}\n{user}    ProxyCommand {program} connect {name}\n"
+        "Host {name}\n    HostKeyAlias {name}\n{user}    \
+         ProxyCommand {program} connect {name}{options}\n{taken}"
     )
 }
 
@@ -76,10 +92,14 @@ mod tests {
         let name = "bob".parse().expect("a name");
         let user = "alice".parse().expect("a name");
         assert_eq!(
-            stanza(&name, Some(&user), "postern"),
+            stanza(&name, Some(&user), false, "postern"),
             "Host bob\n    HostKeyAlias bob\n    User alice\n    ProxyCommand postern connect bob\n"
         );
-        assert!(!stanza(&name, None, "postern").contains("User"));
+        assert_eq!(
+            stanza(&name, None, true, "postern"),
+            "Host bob\n    HostKeyAlias bob\n    \
+             ProxyCommand postern connect bob --carrier plain --fdpass\n    ProxyUseFdpass yes\n"
+        );
     }
 
     #[test]

@@ -1,6 +1,7 @@
 //! Runs the real binary against small servers that speak the other side of the protocol.
 
 mod ending;
+mod fdpass;
 mod home;
 mod refusal;
 mod server;

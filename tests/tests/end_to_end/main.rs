@@ -3,6 +3,7 @@
 
 mod config_errors;
 mod demo;
+mod fdpass;
 mod forwarding;
 mod knocks;
 mod limits;
