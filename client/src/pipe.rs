@@ -48,7 +48,7 @@ pub trait Tunnel {
     /// Returns when the server may have said something, or its last.
     fn heard(&self) -> impl Future<Output = io::Result<()>>;
 
-    /// Moves to ssh some of what the server has said, and breaks where there is no more to come.
+    /// Moves to ssh what the server has said, and breaks where there is no more to come.
     fn downward(&self, output: &Output) -> impl Future<Output = ControlFlow<End>>;
 }
 

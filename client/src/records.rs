@@ -1,5 +1,5 @@
-//! A tunnel whose bytes pass through TLS: read from ssh in large pieces, written to ssh from where
-//! they were decrypted. Never holds more than one piece of each direction.
+//! A tunnel whose bytes pass through TLS, in pieces of several records. Never holds more than one
+//! piece of each direction.
 
 use std::cell::RefCell;
 use std::future::poll_fn;
@@ -48,15 +48,10 @@ impl Tunnel for Records {
         let mut piece = Vec::with_capacity(BUFFER);
         loop {
             // An input that fails is one that has ended.
-            if input.readable().await.is_err() {
+            if input.read(&mut piece).await.is_err() || piece.is_empty() {
                 return Ok(());
             }
-            match input.try_read(&mut piece) {
-                Ok(()) if piece.is_empty() => return Ok(()),
-                Ok(()) => self.send(&piece).await?,
-                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
-                Err(_) => return Ok(()),
-            }
+            self.send(&piece).await?;
         }
     }
 
@@ -69,25 +64,29 @@ impl Tunnel for Records {
     }
 
     async fn downward(&self, output: &Output) -> ControlFlow<End> {
-        if output.writable().await.is_err() {
+        // Several records at once. To write each from where it lies would spare a copy and cost more:
+        // ssh is woken for each, and takes the processor (measured: a third of our time).
+        let mut piece = Vec::with_capacity(BUFFER);
+        let end = self.poll(|mut stream, cx| {
+            while piece.len() < BUFFER {
+                let record = match stream.as_mut().poll_fill_buf(cx) {
+                    Poll::Ready(Ok([])) => return Poll::Ready(Some(End::Server)),
+                    Poll::Ready(Ok(record)) => record,
+                    Poll::Ready(Err(error)) => return Poll::Ready(Some(End::Lost(error))),
+                    Poll::Pending => break,
+                };
+                let (taken, _) = record.split_at(record.len().min(BUFFER - piece.len()));
+                piece.extend_from_slice(taken);
+                let count = taken.len();
+                stream.as_mut().consume(count);
+            }
+            Poll::Ready(None)
+        });
+        // What came before the end is ssh's.
+        let end = end.await;
+        if output.write_all(&piece).await.is_err() {
             return ControlFlow::Break(End::Reader);
         }
-        self.poll(|mut stream, cx| {
-            let piece = match stream.as_mut().poll_fill_buf(cx) {
-                Poll::Ready(Ok([])) => return Poll::Ready(ControlFlow::Break(End::Server)),
-                Poll::Ready(Ok(piece)) => piece,
-                Poll::Ready(Err(error)) => {
-                    return Poll::Ready(ControlFlow::Break(End::Lost(error)));
-                }
-                Poll::Pending => return Poll::Ready(ControlFlow::Continue(())),
-            };
-            match output.try_write(piece) {
-                Ok(count) => stream.consume(count),
-                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
-                Err(_) => return Poll::Ready(ControlFlow::Break(End::Reader)),
-            }
-            Poll::Ready(ControlFlow::Continue(()))
-        })
-        .await
+        end.map_or(ControlFlow::Continue(()), ControlFlow::Break)
     }
 }

@@ -25,7 +25,6 @@ const MOST: usize = 1024 * 1024;
 
 impl Tunnel for TcpStream {
     async fn upward(&self, input: &Input) -> io::Result<()> {
-        let mut copied = Vec::new();
         loop {
             consume_budget().await;
             // An input that fails is one that has ended.
@@ -37,7 +36,7 @@ impl Tunnel for TcpStream {
                 Some(count) => input.carried(count),
                 None if is_full(self) => self.writable().await?,
                 None => {
-                    copied.reserve(BUFFER);
+                    let mut copied = Vec::with_capacity(BUFFER);
                     match input.try_read(&mut copied) {
                         Ok(()) if copied.is_empty() => return Ok(()),
                         Ok(()) => write_all(self, &copied).await?,
@@ -58,35 +57,43 @@ impl Tunnel for TcpStream {
     }
 
     async fn downward(&self, output: &Output) -> ControlFlow<End> {
-        consume_budget().await;
-        let written = match splice(self, output) {
-            Ok(Some(count)) if count > 0 => {
-                output.carried(count);
-                Ok(())
-            }
-            Ok(_) if output.is_full() => output.writable().await,
-            Ok(_) => {
-                let mut copied = Vec::with_capacity(BUFFER);
-                match self.try_read_buf(&mut copied) {
-                    Ok(0) => return ControlFlow::Break(End::Server),
-                    Ok(_) => output.write_all(&copied).await,
-                    Err(error) if error.kind() == io::ErrorKind::WouldBlock => Ok(()),
-                    Err(error) => return ControlFlow::Break(End::Lost(error)),
+        loop {
+            consume_budget().await;
+            let written = match splice(self, output) {
+                Ok(Some(count)) if count > 0 => {
+                    output.carried(count);
+                    Ok(())
                 }
+                Ok(_) if output.is_full() => output.writable().await,
+                Ok(_) => {
+                    let mut copied = Vec::with_capacity(BUFFER);
+                    match self.try_read_buf(&mut copied) {
+                        Ok(0) => return ControlFlow::Break(End::Server),
+                        Ok(_) => output.write_all(&copied).await,
+                        Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
+                            return ControlFlow::Continue(());
+                        }
+                        Err(error) => return ControlFlow::Break(End::Lost(error)),
+                    }
+                }
+                Err(Errno::PIPE) => Err(Errno::PIPE.into()),
+                Err(error) => return ControlFlow::Break(End::Lost(error.into())),
+            };
+            if written.is_err() {
+                return ControlFlow::Break(End::Reader);
             }
-            Err(Errno::PIPE) => return ControlFlow::Break(End::Reader),
-            Err(error) => return ControlFlow::Break(End::Lost(error.into())),
-        };
-        match written {
-            Ok(()) => ControlFlow::Continue(()),
-            Err(_) => ControlFlow::Break(End::Reader),
         }
     }
 }
 
 /// Whether the socket has no room; `writable` then waits for some.
 fn is_full(socket: &TcpStream) -> bool {
-    socket.try_io(Interest::WRITABLE, || expect_room(socket)).is_err()
+    is_blocked(&socket.try_io(Interest::WRITABLE, || expect_room(socket)))
+}
+
+/// Whether this failed for want of data or room.
+pub fn is_blocked<T>(result: &io::Result<T>) -> bool {
+    result.as_ref().is_err_and(|error| error.kind() == io::ErrorKind::WouldBlock)
 }
 
 /// Fails as a write would where there is no room for one.

@@ -84,6 +84,17 @@ impl Input {
         self.pipe.try_read_buf(buffer).map(|count| self.carried(count))
     }
 
+    /// The same of what comes next.
+    pub async fn read(&self, buffer: &mut Vec<u8>) -> io::Result<()> {
+        loop {
+            self.readable().await?;
+            match self.try_read(buffer) {
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
+                result => return result,
+            }
+        }
+    }
+
     /// Takes note of so many bytes that have left the pipe.
     pub fn carried(&self, count: usize) {
         self.width.carried(&self.pipe, count);
@@ -132,16 +143,14 @@ impl Output {
         self.pipe.writable().await
     }
 
-    /// Writes as much as there is room for.
-    pub fn try_write(&self, bytes: &[u8]) -> io::Result<usize> {
-        self.pipe.try_write(bytes).inspect(|count| self.carried(*count))
-    }
-
     pub async fn write_all(&self, mut bytes: &[u8]) -> io::Result<()> {
         while !bytes.is_empty() {
             self.writable().await?;
-            match self.try_write(bytes) {
-                Ok(written) => bytes = bytes.get(written..).unwrap_or_default(),
+            match self.pipe.try_write(bytes) {
+                Ok(written) => {
+                    self.carried(written);
+                    bytes = bytes.get(written..).unwrap_or_default();
+                }
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
                 Err(error) => return Err(error),
             }
@@ -151,7 +160,7 @@ impl Output {
 
     /// Whether there is no room; [`writable`](Self::writable) then waits for some.
     pub fn is_full(&self) -> bool {
-        self.pipe.try_io(|| splice::expect_room(&self.pipe)).is_err()
+        splice::is_blocked(&self.pipe.try_io(|| splice::expect_room(&self.pipe)))
     }
 
     /// Takes note of so many bytes that have entered the pipe.
