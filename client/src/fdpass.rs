@@ -7,8 +7,9 @@ use std::os::fd::{AsFd, OwnedFd};
 
 use rustix::cmsg_space;
 use rustix::io::retry_on_intr;
-use rustix::net::sockopt::socket_domain;
-use rustix::net::{AddressFamily, SendAncillaryBuffer, SendAncillaryMessage, SendFlags, sendmsg};
+use rustix::net::{
+    AddressFamily, SendAncillaryBuffer, SendAncillaryMessage, SendFlags, getsockname, sendmsg,
+};
 use tokio::io::Interest;
 use tokio::io::unix::AsyncFd;
 use tokio::net::TcpStream;
@@ -26,7 +27,7 @@ impl Ssh {
     pub fn open() -> Result<Ssh, Error> {
         let stdout = io::stdout();
         // A pipe is no socket at all, and no other family can carry a descriptor.
-        if !socket_domain(&stdout).is_ok_and(|domain| domain == AddressFamily::UNIX) {
+        if !getsockname(&stdout).is_ok_and(|own| own.address_family() == AddressFamily::UNIX) {
             return Err(Error::Usage(
                 "--fdpass: standard output is no socket that ssh could take the connection from; \
                  put `ProxyUseFdpass yes` beside the ProxyCommand in ssh's configuration, or leave \
