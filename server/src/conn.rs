@@ -164,7 +164,7 @@ async fn terminate(
 async fn admit(
     house: &House,
     policy: &Policy,
-    stage: Stage,
+    mut stage: Stage,
     mut front: Front,
     admitted: Admitted,
     service: Arc<Service>,
@@ -173,6 +173,7 @@ async fn admit(
     record.way = Way::Knock;
     record.service = Some(service.clone());
     front.consume(LETTERS).await.map_err(|_| Outcome::ClientReset)?;
+    stage.dialing.bytes_follow = !front.seen().is_empty();
     let (client, first_up) = front.into_stream().map_err(|_| Outcome::ClientReset)?;
     let Some(seat) = house.places.admitted(&policy.limits) else {
         turn_away(client, admitted.acknowledgement(Status::Busy)).await;
@@ -187,7 +188,9 @@ async fn admit(
             return Err(failed(&failure, record));
         }
     };
-    policy.liveness.watch(upstream.wire());
+    if !service.target.is_on_this_machine() {
+        policy.liveness.watch(upstream.wire());
+    }
     let entry = house.tunnels().enter(&admitted, service, peer);
     // Its key may have been revoked before the tunnel was listed.
     if !house.gate.clients().still_has(&admitted.client) {
@@ -220,12 +223,13 @@ async fn visit(
     record: &mut Record,
 ) -> Result<Pair, Outcome> {
     record.service = Some(early.service().clone());
+    let bytes_follow = !front.seen().is_empty();
     let (client, first_up) = front.into_stream().map_err(|_| Outcome::ClientReset)?;
     let Some(seat) = house.places.visitor(&policy.limits) else {
         client.reset().await;
         return Err(Outcome::Shed);
     };
-    match early.connect().await {
+    match early.connect(bytes_follow).await {
         Ok((upstream, first_down)) => {
             let relay = Relay::new(Guest::Visitor, client, upstream, first_up, first_down);
             Ok(Pair { relay, entry: None, _seat: seat })

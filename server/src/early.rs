@@ -84,8 +84,10 @@ impl Early {
         }
     }
 
-    /// The connection, made now if it is not there yet, and what was read from it.
-    pub async fn connect(self) -> Result<(Stream, Vec<u8>), Failure> {
+    /// The connection, made now if it is not there yet, and what was read from it. `bytes_follow` says
+    /// whether the peer's first bytes are there to be sent on.
+    pub async fn connect(mut self, bytes_follow: bool) -> Result<(Stream, Vec<u8>), Failure> {
+        self.dialing.bytes_follow = bytes_follow;
         let stream = match self.state {
             State::Open(stream) => stream,
             State::Connecting(connecting) => connecting.await?,

@@ -44,7 +44,12 @@ impl Stage {
                 silent_after: route::silent_after(&policy.routes, arrival.peer.ip()),
                 decide: policy.decide,
             },
-            dialing: Dialing { peer: arrival.peer, local: arrival.local, sni: None },
+            dialing: Dialing {
+                peer: arrival.peer,
+                local: arrival.local,
+                sni: None,
+                bytes_follow: false,
+            },
             depth: Depth::Outside,
         }
     }

@@ -15,7 +15,7 @@ use super::sshd::Sshd;
 use super::website::PAGE;
 use super::{Demo, say};
 use crate::tls::{Outward, Trust};
-use crate::wire::Wire;
+use crate::wire::{Then, Wire};
 
 /// Longer than any of it takes on a slow machine.
 const PATIENCE: Duration = Duration::from_secs(60);
@@ -55,7 +55,7 @@ async fn visit(demo: &Demo) -> anyhow::Result<String> {
     let name = HostName::parse(b"localhost");
     let outward = Outward::new(&Trust::Pin(demo.website_pin), name)?;
     let get = async {
-        let wire = Wire::connect(demo.address).await?;
+        let wire = Wire::connect(demo.address, Then::Write).await?;
         let mut tls = outward.connect(wire, None, "localhost").await?;
         tls.write_all(b"GET / HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n").await?;
         let mut answer = Vec::new();

@@ -130,7 +130,7 @@ impl Way {
             let read = SCRATCH.with_borrow_mut(|scratch| -> Poll<Result<Read, Broken>> {
                 let read = ready!(poll_fill(cx, source, scratch)).map_err(|_| Broken::Source)?;
                 let bytes = scratch.get(..read.count).unwrap_or_default();
-                self.write(cx, sink, bytes, delivered).map_err(|_| Broken::Sink)?;
+                self.write(cx, sink, bytes, read.ended, delivered).map_err(|_| Broken::Sink)?;
                 Poll::Ready(Ok(read))
             });
             match read {
@@ -138,7 +138,7 @@ impl Way {
                     if read.failed {
                         return Poll::Ready(Err(Broken::Source));
                     }
-                    if read.count == 0 {
+                    if read.ended {
                         self.state = State::Ending;
                     }
                     if read.count == CHUNK {
@@ -219,11 +219,16 @@ impl Way {
         cx: &mut Context<'_>,
         sink: &mut Stream,
         bytes: &[u8],
+        last: bool,
         delivered: &mut u64,
     ) -> io::Result<()> {
         let mut rest = bytes;
         while !rest.is_empty() {
-            match Pin::new(&mut *sink).poll_write(cx, rest)? {
+            let written = match sink.bare() {
+                Some(wire) if last => wire.poll_write_last(cx, rest),
+                Some(_) | None => Pin::new(&mut *sink).poll_write(cx, rest),
+            };
+            match written? {
                 Poll::Ready(count) => {
                     *delivered += count as u64;
                     rest = rest.get(count..).unwrap_or_default();
@@ -292,27 +297,29 @@ impl Held {
 
 /// What a read got.
 struct Read {
-    /// Nothing is the end.
     count: usize,
+    /// The source has ended after these bytes.
+    ended: bool,
     /// The source failed after these bytes; it would not say so twice.
     failed: bool,
 }
 
-/// Reads what there is: from a socket at once, from TLS record by record, so that they go on in one
-/// write.
+/// Reads what there is, so that it goes on in one write: from a socket at once, from TLS record by
+/// record, and with its end where that has come too.
 fn poll_fill(
     cx: &mut Context<'_>,
     source: &mut Stream,
     scratch: &mut [u8],
 ) -> Poll<io::Result<Read>> {
     let mut buffer = ReadBuf::new(scratch);
-    let mut failed = false;
+    let (mut ended, mut failed) = (false, false);
     loop {
         let count = buffer.filled().len();
         match Pin::new(&mut *source).poll_read(cx, &mut buffer) {
             Poll::Ready(Ok(())) => {
-                let ended = buffer.filled().len() == count;
-                if ended || buffer.remaining() == 0 || source.bare().is_some() {
+                ended = buffer.filled().len() == count;
+                let all = source.bare().is_some_and(|wire| !wire.is_walled());
+                if ended || all || buffer.remaining() == 0 {
                     break;
                 }
             }
@@ -325,5 +332,5 @@ fn poll_fill(
             Poll::Pending => break,
         }
     }
-    Poll::Ready(Ok(Read { count: buffer.filled().len(), failed }))
+    Poll::Ready(Ok(Read { count: buffer.filled().len(), ended, failed }))
 }

@@ -13,7 +13,7 @@ use tokio::time::timeout;
 
 use super::{Endpoint, Service, Target, exec};
 use crate::stream::Stream;
-use crate::wire::Wire;
+use crate::wire::{Then, Wire};
 
 /// On whose behalf a service is called.
 #[derive(Clone, Debug)]
@@ -24,6 +24,8 @@ pub struct Dialing {
     pub local: SocketAddr,
     /// The name that the peer asked for.
     pub sni: Option<HostName>,
+    /// Whether the peer's first bytes are there to follow.
+    pub bytes_follow: bool,
 }
 
 /// Why a service could not be reached.
@@ -51,10 +53,15 @@ async fn open(service: &Service, dialing: &Dialing) -> Result<Stream, Failure> {
         .proxy
         .map(|version| proxy::header(version, dialing.peer, dialing.local))
         .unwrap_or_default();
+    let then = match service.proxy {
+        Some(_) => Then::Write,
+        None if dialing.bytes_follow => Then::Write,
+        None => Then::Wait,
+    };
     match &service.target {
         Target::Tcp(to) => {
             let failed = |source| Failure::Connect { to: to.clone(), source };
-            let mut socket = dial(to).await.map_err(failed)?;
+            let mut socket = dial(to, then).await.map_err(failed)?;
             socket.write_all(&header).await.map_err(failed)?;
             Ok(socket.into())
         }
@@ -66,7 +73,7 @@ async fn open(service: &Service, dialing: &Dialing) -> Result<Stream, Failure> {
         }
         Target::Tls(to, outward) => {
             let failed = |source| Failure::Connect { to: to.clone(), source };
-            let mut socket = dial(to).await.map_err(failed)?;
+            let mut socket = dial(to, Then::Write).await.map_err(failed)?;
             // The header goes ahead of TLS: it is for whoever accepts the connection.
             socket.write_all(&header).await.map_err(failed)?;
             let tls = outward
@@ -83,13 +90,13 @@ async fn open(service: &Service, dialing: &Dialing) -> Result<Stream, Failure> {
 }
 
 /// Tries every address of the name in turn.
-async fn dial(to: &Endpoint) -> io::Result<Wire> {
+async fn dial(to: &Endpoint, then: Then) -> io::Result<Wire> {
     if let Some(address) = to.literal {
-        return Wire::connect(address).await;
+        return Wire::connect(address, then).await;
     }
     let mut last = io::Error::new(io::ErrorKind::NotFound, "the name has no address");
     for address in lookup_host((to.host.as_str(), to.port)).await? {
-        match Wire::connect(address).await {
+        match Wire::connect(address, then).await {
             Ok(socket) => return Ok(socket),
             Err(error) => last = error,
         }

@@ -48,6 +48,16 @@ impl Target {
             Target::Exec(_) => false,
         }
     }
+
+    /// Whether the service cannot be cut off without its connections being closed.
+    pub fn is_on_this_machine(&self) -> bool {
+        match self {
+            Target::Tcp(to) | Target::Tls(to, _) => {
+                to.literal.is_some_and(|address| address.ip().is_loopback())
+            }
+            Target::Unix(_) | Target::Exec(_) => true,
+        }
+    }
 }
 
 /// A host and a port, resolved anew for each connection unless the host is an address.
