@@ -1,6 +1,9 @@
 //! Each value of the configuration file to its type, with a complaint that points at it. Decides what
 //! a value may be; how values fit together is `policy.rs`'s.
 
+mod bounds;
+mod service;
+
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
@@ -8,33 +11,20 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use ipnet::IpNet;
-use jiff::SignedDuration;
 use postern_shared::hello::HostName;
 use postern_shared::knock::Carrier;
-use postern_shared::proxy;
 use toml::Spanned;
 
 use crate::complaint::Complaint;
 use crate::config;
 use crate::gate::clients::parse_net;
-use crate::liveness::Liveness;
-use crate::policy::{Limits, Terminated};
+use crate::policy::Terminated;
 use crate::route::{FirstBytes, NamePattern, Route, Wanted};
-use crate::service::{self, Endpoint, Service, Target};
-use crate::tls::{self, Inward, Outward, Trust};
-
-/// Longer than any website lets a visitor keep silent.
-const MOST_DECIDE: Duration = Duration::from_secs(60);
-
-const WINDOW: std::ops::RangeInclusive<u64> = 5..=300;
+use crate::service::{Endpoint, Service};
+use crate::tls::Inward;
 
 /// How long a client must stay silent where a route does not say.
 const DEFAULT_SILENCE: Duration = Duration::from_secs(2);
-
-/// Connections that may wait to be accepted, where the file does not say.
-const BACKLOG: i32 = 4096;
-
-const SECOND: Duration = Duration::from_secs(1);
 
 type Services = BTreeMap<String, Arc<Service>>;
 type Result<T> = std::result::Result<T, Complaint>;
@@ -74,58 +64,6 @@ impl<'a> Reading<'a> {
         })
     }
 
-    pub(crate) fn duration(
-        &self,
-        text: &Option<Spanned<String>>,
-        default: Duration,
-    ) -> Result<Duration> {
-        let Some(text) = text else { return Ok(default) };
-        self.span(text, "write \"500ms\", \"3s\" or \"2m\"")
-    }
-
-    fn span(&self, text: &Spanned<String>, fix: &str) -> Result<Duration> {
-        text.get_ref()
-            .parse::<SignedDuration>()
-            .ok()
-            .and_then(|duration| Duration::try_from(duration).ok())
-            .filter(|duration| !duration.is_zero())
-            .ok_or_else(|| {
-                self.complain(text, format!("{:?} is not a time span; {fix}", text.get_ref()))
-            })
-    }
-
-    pub(crate) fn decide(
-        &self,
-        text: &Option<Spanned<String>>,
-        default: Duration,
-    ) -> Result<Duration> {
-        let fits = |decide| decide <= MOST_DECIDE;
-        self.duration_if(text, default, fits, "decide must not be longer than 60s")
-    }
-
-    pub(crate) fn window(
-        &self,
-        text: &Option<Spanned<String>>,
-        default: Duration,
-    ) -> Result<Duration> {
-        let fits = |window: Duration| WINDOW.contains(&window.as_secs());
-        self.duration_if(text, default, fits, "window must lie between 5s and 300s")
-    }
-
-    fn duration_if(
-        &self,
-        text: &Option<Spanned<String>>,
-        default: Duration,
-        fits: impl Fn(Duration) -> bool,
-        otherwise: &str,
-    ) -> Result<Duration> {
-        let duration = self.duration(text, default)?;
-        match text {
-            Some(text) if !fits(duration) => Err(self.complain(text, otherwise)),
-            Some(_) | None => Ok(duration),
-        }
-    }
-
     pub(crate) fn listen(&self, addresses: &[Spanned<String>]) -> Result<Vec<SocketAddr>> {
         let mut listen = Vec::with_capacity(addresses.len());
         for text in addresses {
@@ -158,52 +96,6 @@ impl<'a> Reading<'a> {
             })
         })
         .transpose()
-    }
-
-    pub(crate) fn limits(&self, limits: &config::Limits) -> Result<Limits> {
-        let read = |value: &Option<Spanned<usize>>, default: usize, least: usize| match value {
-            Some(value) if *value.get_ref() < least => {
-                let what = format!("{} is too few: it must be at least {least}", value.get_ref());
-                Err(self.complain(value, what))
-            }
-            Some(value) => Ok(*value.get_ref()),
-            None => Ok(default),
-        };
-        Ok(Limits {
-            // Below this the reserve for the admitted would leave visitors nothing.
-            connections: read(&limits.connections, Limits::DEFAULT.connections, 128)?,
-            undecided: read(&limits.undecided, Limits::DEFAULT.undecided, 1)?,
-            undecided_per_address: read(
-                &limits.undecided_per_address,
-                Limits::DEFAULT.undecided_per_address,
-                1,
-            )?,
-        })
-    }
-
-    pub(crate) fn liveness(&self, timeouts: &config::Timeouts) -> Result<Liveness> {
-        let span = |text: &Option<Spanned<String>>, default| match text {
-            None => Ok(default),
-            Some(text) if text.get_ref() == "off" => Ok(None),
-            Some(text) => {
-                let span = self.span(text, "write \"500ms\", \"3s\" or \"2m\", or \"off\"")?;
-                // The kernel counts keepalive in seconds.
-                Ok(Some(span.max(SECOND)))
-            }
-        };
-        Ok(Liveness {
-            keepalive: span(&timeouts.keepalive, Some(Liveness::DEFAULT_KEEPALIVE))?,
-            user_timeout: span(&timeouts.user_timeout, None)?,
-        })
-    }
-
-    pub(crate) fn backlog(&self, backlog: Option<&Spanned<usize>>) -> Result<i32> {
-        let Some(backlog) = backlog else { return Ok(BACKLOG) };
-        i32::try_from(*backlog.get_ref()).ok().filter(|backlog| *backlog > 0).ok_or_else(|| {
-            let what =
-                format!("{} cannot be a backlog; leave it out for {BACKLOG}", backlog.get_ref());
-            self.complain(backlog, what)
-        })
     }
 
     /// Without a list: all that can work, tls where TLS is terminated and plain always.
@@ -258,91 +150,6 @@ impl<'a> Reading<'a> {
             self.complain(at, error.to_string())
         })?;
         Ok(Terminated { names, inward, visitors: target })
-    }
-
-    pub(crate) fn service(
-        &self,
-        name: &Spanned<String>,
-        service: &config::Service,
-        connect: Duration,
-    ) -> Result<Service> {
-        if !is_service_name(name.get_ref()) {
-            let what = "a service's name is made of a-z, 0-9, - and _, and has at most 63 letters";
-            return Err(self.complain(name, what));
-        }
-        let proxy = match &service.proxy_protocol {
-            None => None,
-            Some(text) => match text.get_ref().as_str() {
-                "v1" => Some(proxy::Version::V1),
-                "v2" => Some(proxy::Version::V2),
-                _ => return Err(self.complain(text, "proxy-protocol is \"v1\" or \"v2\"")),
-            },
-        };
-        let target = self.target(service)?;
-        if let (Target::Exec(_), Some(text)) = (&target, &service.proxy_protocol) {
-            return Err(self.complain(text, "a program that exec: runs is sent no PROXY header"));
-        }
-        Ok(Service {
-            name: name.get_ref().clone(),
-            target,
-            knock: service.knock,
-            proxy,
-            connect: self.duration(&service.connect, connect)?,
-        })
-    }
-
-    fn target(&self, service: &config::Service) -> Result<Target> {
-        let to = &service.to;
-        let endpoint = |text: &str| {
-            Endpoint::parse(text, None)
-                .ok_or_else(|| self.complain(to, format!("{text:?} is not host:port")))
-        };
-        let target = if let Some(text) = to.get_ref().strip_prefix("tcp://") {
-            Target::Tcp(endpoint(text)?)
-        } else if let Some(text) = to.get_ref().strip_prefix("tls://") {
-            let endpoint = endpoint(text)?;
-            let outward = self.outward(service, &endpoint)?;
-            return Ok(Target::Tls(endpoint, Arc::new(outward)));
-        } else if let Some(path) = to.get_ref().strip_prefix("unix:") {
-            Target::Unix(self.beside(Path::new(path)))
-        } else if let Some(command) = to.get_ref().strip_prefix("exec:") {
-            let words = service::words(command)
-                .filter(|words| words.first().is_some_and(|program| program.starts_with('/')))
-                .ok_or_else(|| {
-                    self.complain(to, "exec: wants a program's absolute path and its arguments")
-                })?;
-            Target::Exec(words)
-        } else {
-            let what = "to must begin with tcp://, tls://, unix: or exec:";
-            return Err(self.complain(to, what));
-        };
-        let for_tls = "name, pin and ca go with tls:// only";
-        if let Some(text) = service.name.as_ref().or(service.pin.as_ref()) {
-            return Err(self.complain(text, for_tls));
-        }
-        if let Some(path) = &service.ca {
-            return Err(self.complain(path, for_tls));
-        }
-        Ok(target)
-    }
-
-    fn outward(&self, service: &config::Service, to: &Endpoint) -> Result<Outward> {
-        let name = match &service.name {
-            Some(text) => Some(HostName::parse(text.get_ref().as_bytes()).ok_or_else(|| {
-                self.complain(text, format!("{:?} is not a host name", text.get_ref()))
-            })?),
-            None => None,
-        };
-        let trust = match (&service.pin, &service.ca) {
-            (Some(pin), Some(_)) => return Err(self.complain(pin, "pin and ca exclude each other")),
-            (Some(pin), None) => Trust::Pin(
-                pin.get_ref().parse().map_err(|error| self.complain(pin, format!("{error}")))?,
-            ),
-            (None, Some(ca)) => Trust::Authorities(self.beside(ca.get_ref())),
-            (None, None) if tls::is_loopback(&to.host) => Trust::Anything,
-            (None, None) => Trust::Platform,
-        };
-        Outward::new(&trust, name).map_err(|error| self.complain(&service.to, error.to_string()))
     }
 
     pub(crate) fn route(
@@ -416,11 +223,4 @@ impl<'a> Reading<'a> {
             })
             .collect()
     }
-}
-
-/// Names go into invites, key files and logs.
-fn is_service_name(name: &str) -> bool {
-    let fits =
-        |byte: u8| byte.is_ascii_lowercase() || byte.is_ascii_digit() || b"-_".contains(&byte);
-    (1..=63).contains(&name.len()) && !name.starts_with('-') && name.bytes().all(fits)
 }
