@@ -1,8 +1,8 @@
 //! The threads that serve connections: one for each core, each with a runtime of its own, and a
 //! connection stays where it was accepted. Decides nothing about connections.
 //!
-//! The work-stealing runtime was measured beside this (`tests/bench connections`): it took a fifth more
-//! processor time for each new connection, for queues and timers that all threads share and for the
+//! The work-stealing runtime was measured beside this (`tests/bench connections`): it took up to a
+//! fifth more processor time for each new connection, for queues and timers that all threads share and for the
 //! waking of threads that then found nothing to steal. A relay has nothing to gain from it, as each of
 //! its steps is short. What it would do better, evening out a load of few heavy connections, is done
 //! where they are accepted: all workers share each listener, also one that was inherited, and whoever is

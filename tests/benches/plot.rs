@@ -44,9 +44,10 @@ pub fn of(figures: &Figures, machine: &Machine) -> String {
 fn panel(out: &mut String, figure: &Figure, left: usize, top: usize) {
     let metric = figure.metric;
     let title = format!("{}, {}: {}", metric.section, metric.load, metric.unit);
+    let better = if matches!(metric.unit, "GB/s" | "per s") { "more" } else { "less" };
     let _ = writeln!(
         out,
-        r#"<text x="{left}" y="{}" font-weight="bold">{}</text>"#,
+        r#"<text x="{left}" y="{}" font-weight="bold">{}<tspan font-weight="normal" fill="gray"> ({better} is better)</tspan></text>"#,
         top + 20,
         escape(&title)
     );
