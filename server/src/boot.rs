@@ -14,6 +14,7 @@ use crate::complaint::Complaint;
 use crate::follow::Followed;
 use crate::gate::store;
 use crate::house::House;
+use crate::inherit::Inherited;
 use crate::listen::{BindError, Listeners};
 use crate::ops::{admin, log};
 use crate::policy::Policy;
@@ -50,7 +51,11 @@ pub struct Running {
 }
 
 /// Runs the configuration at `path` until SIGTERM or SIGINT.
-pub async fn run(path: &Path, listen: Vec<SocketAddr>) -> Result<(), Refused> {
+pub async fn run(
+    path: &Path,
+    listen: Vec<SocketAddr>,
+    inherited: Inherited,
+) -> Result<(), Refused> {
     let policy = Policy::load(path)?;
     log::start(policy.log);
     warn_all(&policy);
@@ -60,7 +65,10 @@ pub async fn run(path: &Path, listen: Vec<SocketAddr>) -> Result<(), Refused> {
     let mut terminate = signal(SignalKind::terminate())?;
     let mut interrupt = signal(SignalKind::interrupt())?;
 
-    let running = start(path, policy, listen)?;
+    let running = start(path, policy, listen, inherited)?;
+    for address in running.listeners.unused() {
+        warn!(%address, "a listener was passed for an address that `listen` does not name: it is not used");
+    }
     for address in running.addresses() {
         info!(%address, "listening");
     }
@@ -81,6 +89,7 @@ pub fn start(
     path: &Path,
     policy: Policy,
     listen: Vec<SocketAddr>,
+    inherited: Inherited,
 ) -> Result<Arc<Running>, Refused> {
     store::make_state(policy.state.directory())?;
     if others_may_enter(policy.state.directory()) {
@@ -95,7 +104,7 @@ pub fn start(
     let house = Arc::new(House::new(path, policy)?);
     let running = Arc::new(Running {
         house: house.clone(),
-        listeners: Listeners::default(),
+        listeners: Listeners::with(inherited),
         workers: Workers::start()?,
         listen,
         reloading: Mutex::new(()),

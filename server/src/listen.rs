@@ -19,6 +19,7 @@ use tracing::{error, warn};
 
 use crate::conn::{Arrival, serve};
 use crate::house::House;
+use crate::inherit::Inherited;
 use crate::policy::Policy;
 use crate::sys;
 use crate::wire::Wire;
@@ -63,31 +64,40 @@ struct Bound {
     shares: Vec<OwnedFd>,
 }
 
-/// Binds an address. A v6 listener is for v6 only: `[::]` would clash with `0.0.0.0` otherwise.
-fn bind(address: SocketAddr, backlog: i32, workers: &Workers) -> Result<Bound, BindError> {
-    let bind = || -> io::Result<Bound> {
-        let socket = Socket::new(Domain::for_address(address), Type::STREAM, Some(Protocol::TCP))?;
-        if address.is_ipv6() {
-            socket.set_only_v6(true)?;
-        }
-        socket.set_reuse_address(true)?;
+impl Bound {
+    fn new(
+        address: SocketAddr,
+        listener: Socket,
+        backlog: i32,
+        workers: &Workers,
+    ) -> io::Result<Bound> {
         // Inherited by what is accepted (Linux copies a listener's options), which saves a call each.
-        socket.set_tcp_nodelay(true)?;
-        socket.set_nonblocking(true)?;
-        socket.bind(&address.into())?;
-        socket.listen(backlog)?;
-        let actual = local_address(&socket).unwrap_or(address);
-        let share = |_| Ok(socket.try_clone()?.into());
+        listener.set_tcp_nodelay(true)?;
+        listener.set_nonblocking(true)?;
+        listener.listen(backlog)?;
+        let actual = local_address(&listener).unwrap_or(address);
+        let share = |_| Ok(listener.try_clone()?.into());
         let shares = workers.handles().iter().map(share).collect::<io::Result<_>>()?;
-        Ok(Bound { configured: address, actual, listener: socket, shares })
-    };
-    bind().map_err(|source| BindError { address, source, own: false })
+        Ok(Bound { configured: address, actual, listener, shares })
+    }
+}
+
+/// Binds an address. A v6 listener is for v6 only: `[::]` would clash with `0.0.0.0` otherwise.
+fn bind(address: SocketAddr) -> io::Result<Socket> {
+    let socket = Socket::new(Domain::for_address(address), Type::STREAM, Some(Protocol::TCP))?;
+    if address.is_ipv6() {
+        socket.set_only_v6(true)?;
+    }
+    socket.set_reuse_address(true)?;
+    socket.bind(&address.into())?;
+    Ok(socket)
 }
 
 /// The listeners in force, by the address that the configuration gives them.
 #[derive(Debug, Default)]
 pub struct Listeners {
     open: Mutex<BTreeMap<SocketAddr, Accepting>>,
+    inherited: Mutex<Inherited>,
 }
 
 #[derive(Debug)]
@@ -99,6 +109,11 @@ struct Accepting {
 }
 
 impl Listeners {
+    /// Where an address that is wanted was bound already, that listener is taken.
+    pub fn with(inherited: Inherited) -> Listeners {
+        Listeners { inherited: Mutex::new(inherited), ..Listeners::default() }
+    }
+
     /// Makes exactly `wanted` the listeners in force: new ones are bound before old ones close, and
     /// if one cannot be bound nothing changes.
     pub fn set(
@@ -109,16 +124,23 @@ impl Listeners {
         workers: &Workers,
     ) -> Result<(), BindError> {
         let mut open = self.open.lock().unwrap_or_else(PoisonError::into_inner);
-        let bound = wanted
-            .iter()
-            .filter(|address| !open.contains_key(address))
-            .map(|address| bind(*address, backlog, workers))
-            .collect::<Result<Vec<_>, _>>()
-            .map_err(|error| BindError {
-                own: error.source.kind() == io::ErrorKind::AddrInUse
-                    && open.keys().any(|held| held.port() == error.address.port()),
-                ..error
-            })?;
+        let mut inherited = self.inherited.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut new: Vec<_> = wanted.iter().filter(|address| !open.contains_key(address)).collect();
+        // What was passed comes last: it would be gone if another cannot be bound.
+        new.sort_by_key(|address| inherited.has(**address));
+        let bound = new.into_iter().map(|address| {
+            let passed = inherited.claim(*address).map(Ok);
+            passed
+                .unwrap_or_else(|| bind(*address))
+                .and_then(|listener| Bound::new(*address, listener, backlog, workers))
+                .map_err(|source| BindError {
+                    own: source.kind() == io::ErrorKind::AddrInUse
+                        && open.keys().any(|held| held.port() == address.port()),
+                    address: *address,
+                    source,
+                })
+        });
+        let bound = bound.collect::<Result<Vec<_>, _>>()?;
         open.retain(|address, accepting| {
             let keep = wanted.contains(address);
             if keep {
@@ -146,6 +168,11 @@ impl Listeners {
         for (_, accepting) in std::mem::take(&mut *open) {
             accepting.end();
         }
+    }
+
+    /// Listeners that were passed to posternd and that no address in force names.
+    pub fn unused(&self) -> Vec<SocketAddr> {
+        self.inherited.lock().unwrap_or_else(PoisonError::into_inner).addresses().collect()
     }
 
     /// The addresses as bound: a port 0 shows what it became.

@@ -8,6 +8,7 @@ use clap::Parser;
 use posternd::boot::{self, Refused};
 use posternd::cli::{Cli, Command};
 use posternd::commands::{self, Answer, CommandError};
+use posternd::inherit::Inherited;
 use posternd::{certificate, demo};
 use rustix::process::{DumpableBehavior, set_dumpable_behavior};
 
@@ -40,7 +41,9 @@ fn act(command: Command) -> anyhow::Result<Answer> {
             runtime()?.block_on(demo::run(listen, once)).map(|()| Answer::default())
         }
         Command::Run { file, listen } => {
-            runtime()?.block_on(boot::run(&file.config, listen))?;
+            // SAFETY: this process has opened nothing yet.
+            let inherited = unsafe { Inherited::take() }?;
+            runtime()?.block_on(boot::run(&file.config, listen, inherited))?;
             Ok(Answer::default())
         }
         Command::Check { file } => Ok(commands::check(&file.config)?),

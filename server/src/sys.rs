@@ -1,12 +1,25 @@
 //! The syscalls that neither std, rustix nor socket2 wrap. Everything unsafe in posternd is here.
 
 use std::io;
-use std::os::fd::{AsFd, AsRawFd, OwnedFd};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
 use std::time::Duration;
 
+use rustix::io::FdFlags;
 use rustix::time::{ClockId, clock_gettime};
 use tokio::io::Interest;
 use tokio::io::unix::AsyncFd;
+
+/// Owns a descriptor from now on, if it is open; a child does not inherit it any more.
+///
+/// # Safety
+///
+/// Nobody in this process may own it.
+pub(crate) unsafe fn claim(fd: RawFd) -> io::Result<OwnedFd> {
+    // SAFETY: only looked at, and a number that is not open answers EBADF.
+    rustix::io::fcntl_setfd(unsafe { BorrowedFd::borrow_raw(fd) }, FdFlags::CLOEXEC)?;
+    // SAFETY: it is open, and by the caller's promise nobody owns it.
+    Ok(unsafe { OwnedFd::from_raw_fd(fd) })
+}
 
 /// Registers a descriptor in non-blocking mode with the reactor of this thread's runtime.
 pub(crate) fn on_reactor(fd: OwnedFd, interest: Interest) -> io::Result<AsyncFd<OwnedFd>> {

@@ -23,6 +23,7 @@ use crate::certificate;
 use crate::cli::{ClientCommand, ConfigFile};
 use crate::commands;
 use crate::config::{Log, LogLevel};
+use crate::inherit::Inherited;
 use crate::ops::log;
 use crate::policy::Policy;
 
@@ -88,7 +89,8 @@ impl Demo {
         };
         let config = at("posternd.toml");
         fs::write(&config, file("localhost"))?;
-        let running = boot::start(&config, Policy::load(&config)?, Vec::new())?;
+        let running =
+            boot::start(&config, Policy::load(&config)?, Vec::new(), Inherited::default())?;
         let address = *running.addresses().first().context("no listener")?;
         // Invites name the port, which is known only now.
         fs::write(&config, file(&reachable(address).to_string()))?;
