@@ -19,6 +19,9 @@ use crate::sys;
 
 const LOOK: Duration = Duration::from_secs(1);
 
+const MOMENT: Duration = Duration::from_millis(50);
+const MOST_MOMENTS: u32 = 20;
+
 /// ext2 to ext4, xfs, btrfs, tmpfs, f2fs, zfs, overlay (statfs(2)). On a network's file system another
 /// machine may write, of which inotify says nothing.
 const LOCAL: [u64; 7] =
@@ -41,10 +44,10 @@ impl Followed {
         Followed { known: Stamp::of(&path), told, path }
     }
 
-    /// Completes when the file is not what it was.
+    /// Completes when the file is not what it was, and whoever changes it has done so.
     pub async fn changed(&mut self) {
         loop {
-            let now = Stamp::of(&self.path);
+            let now = self.settled().await;
             if now != self.known {
                 self.known = now;
                 return;
@@ -58,6 +61,25 @@ impl Followed {
                 None => sleep(LOOK).await,
             }
         }
+    }
+}
+
+impl Followed {
+    /// The file as it is when it has stayed so for a moment: one that is written in place is cut short
+    /// until then, and would seem to have lost what comes last.
+    async fn settled(&self) -> Option<Stamp> {
+        let mut now = Stamp::of(&self.path);
+        for _ in 0..MOST_MOMENTS {
+            if now == self.known {
+                break;
+            }
+            sleep(MOMENT).await;
+            let before = std::mem::replace(&mut now, Stamp::of(&self.path));
+            if now == before {
+                break;
+            }
+        }
+        now
     }
 }
 
@@ -76,9 +98,7 @@ fn watch(path: &Path) -> io::Result<Option<AsyncFd<OwnedFd>>> {
     let events = inotify::init(CreateFlags::CLOEXEC | CreateFlags::NONBLOCK)?;
     let changes = WatchFlags::ATTRIB
         | WatchFlags::CLOSE_WRITE
-        | WatchFlags::CREATE
         | WatchFlags::DELETE
-        | WatchFlags::MODIFY
         | WatchFlags::MOVE
         | WatchFlags::MOVE_SELF;
     inotify::add_watch(&events, directory, changes)?;

@@ -70,9 +70,11 @@ fn add(bench: &mut Bench, load: &'static str, name: &str, measured: io::Result<M
 
 fn with_open(name: &'static str, open: usize, count: usize) -> io::Result<Measured> {
     let relay = Relay::start(name);
-    let held = hold(&relay, open)?;
-    let measured = connections::measure(&relay, count);
-    drop(held);
+    let measured = hold(&relay, open).and_then(|held| {
+        let measured = connections::measure(&relay, count);
+        drop(held);
+        measured
+    });
     relay.backend.let_go();
     measured
 }

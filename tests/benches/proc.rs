@@ -61,12 +61,18 @@ pub fn load_average() -> String {
 /// Both ends of every connection are ours, and the relays inherit the limit.
 pub fn raise_descriptor_limit() {
     let maximum = getrlimit(Resource::Nofile).maximum;
-    let _ = setrlimit(Resource::Nofile, Rlimit { current: maximum, maximum });
+    let enough = maximum.map(|maximum| maximum.max(65_536));
+    // Root may go beyond what it was given; what is started from here inherits it.
+    let raised = setrlimit(Resource::Nofile, Rlimit { current: enough, maximum: enough });
+    if raised.is_err() {
+        let _ = setrlimit(Resource::Nofile, Rlimit { current: maximum, maximum });
+    }
 }
 
-/// How many connections fit with both ends in one process, out of `wanted`.
+/// How many connections fit with both ends in one process, out of `wanted`; a quarter of the
+/// descriptors is for what relays keep in reserve.
 pub fn connections_within_limit(wanted: usize) -> usize {
     let limit = getrlimit(Resource::Nofile).current.unwrap_or(u64::MAX);
     let limit = usize::try_from(limit).unwrap_or(usize::MAX);
-    wanted.min(limit.saturating_sub(500) / 2)
+    wanted.min(limit / 4 * 3 / 2)
 }
