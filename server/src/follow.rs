@@ -1,5 +1,5 @@
-//! Notices that a file was changed or replaced: told by the kernel where that is sure to work
-//! (inotify(7)), by looking once a second elsewhere. Decides nothing about what is in it.
+//! Notices that a file was changed or replaced: at once where the kernel can tell of it (inotify(7)), by
+//! looking once a second elsewhere. Decides nothing about what is in it.
 
 use std::io;
 use std::mem::MaybeUninit;
@@ -12,12 +12,16 @@ use rustix::fs::statfs;
 use rustix::io::Errno;
 use tokio::io::Interest;
 use tokio::io::unix::AsyncFd;
-use tokio::time::sleep;
+use tokio::time::{sleep, timeout};
 
 use crate::gate::store::Stamp;
 use crate::sys;
 
 const LOOK: Duration = Duration::from_secs(1);
+
+/// How often a file is looked at of which the kernel tells: it says nothing where a directory further up
+/// is replaced, or the file is written under another name.
+const SELDOM: Duration = Duration::from_secs(30);
 
 const MOMENT: Duration = Duration::from_millis(50);
 const MOST_MOMENTS: u32 = 20;
@@ -52,13 +56,13 @@ impl Followed {
                 self.known = now;
                 return;
             }
-            match &self.told {
-                Some(told) => {
-                    if told.async_io(Interest::READABLE, read_events).await.is_err() {
-                        self.told = None;
-                    }
-                }
-                None => sleep(LOOK).await,
+            let Some(told) = &self.told else {
+                sleep(LOOK).await;
+                continue;
+            };
+            let heard = timeout(SELDOM, told.async_io(Interest::READABLE, read_events)).await;
+            if heard.is_ok_and(|read| read.is_err()) || leads_elsewhere(&self.path) {
+                self.told = None;
             }
         }
     }
@@ -91,8 +95,7 @@ fn watch(path: &Path) -> io::Result<Option<AsyncFd<OwnedFd>>> {
     };
     let kind = statfs(directory)?.f_type;
     let local = u64::try_from(kind).is_ok_and(|kind| LOCAL.contains(&kind));
-    // What a link points to may change in another directory.
-    if !local || path.symlink_metadata().is_ok_and(|meta| meta.is_symlink()) {
+    if !local || leads_elsewhere(path) {
         return Ok(None);
     }
     let events = inotify::init(CreateFlags::CLOEXEC | CreateFlags::NONBLOCK)?;
@@ -103,6 +106,12 @@ fn watch(path: &Path) -> io::Result<Option<AsyncFd<OwnedFd>>> {
         | WatchFlags::MOVE_SELF;
     inotify::add_watch(&events, directory, changes)?;
     sys::on_reactor(events, Interest::READABLE).map(Some)
+}
+
+/// Whether there is a link on the way to the file: that may change, or what it points to, without a word.
+fn leads_elsewhere(path: &Path) -> bool {
+    let absolute = std::path::absolute(path);
+    absolute.ok() != path.canonicalize().ok() && path.symlink_metadata().is_ok()
 }
 
 /// Takes what has been told; an error where the directory itself is gone, and nothing more will be.
@@ -126,8 +135,6 @@ fn read_events(events: &OwnedFd) -> io::Result<()> {
 #[cfg(test)]
 mod tests {
     use std::fs;
-
-    use tokio::time::timeout;
 
     use super::*;
 
@@ -157,6 +164,31 @@ mod tests {
                 assert!(noticed.is_ok(), "{what}, told: {told}");
             }
         }
+    }
+
+    /// As deployments do it: the directory is a link that is moved on.
+    #[tokio::test]
+    async fn links_on_the_way_are_followed() {
+        let dir = tempfile::tempdir().expect("a directory");
+        let at = |name: &str| dir.path().join(name);
+        for name in ["a", "b"] {
+            fs::create_dir(at(name)).expect("made");
+            fs::write(at(name).join("clients.toml"), name).expect("written");
+        }
+        let link = |target: &str, name: &str| {
+            std::os::unix::fs::symlink(at(target), at("next")).expect("linked");
+            fs::rename(at("next"), at(name)).expect("renamed");
+        };
+        link("a", "state");
+        let mut followed = Followed::new(at("state/clients.toml"));
+        link("b", "state");
+        timeout(Duration::from_secs(60), followed.changed()).await.expect("the other directory");
+
+        let mut followed = Followed::new(at("b/clients.toml"));
+        link("a/clients.toml", "b/clients.toml");
+        timeout(Duration::from_secs(60), followed.changed()).await.expect("a link now");
+        fs::write(at("a/clients.toml"), "more").expect("written");
+        timeout(Duration::from_secs(60), followed.changed()).await.expect("what it leads to");
     }
 
     #[tokio::test]

@@ -45,7 +45,7 @@ impl Places {
     /// A place among the undecided, entered when its holder first has to wait: most are decided by what
     /// they had sent when they were accepted, and need none.
     pub fn undecided(self: &Arc<Places>, from: IpAddr, limits: &Limits) -> Undecided {
-        Undecided { places: self.clone(), from, limits: *limits, held: None }
+        Undecided { places: self.clone(), from, limits: *limits, held: None, lost: false }
     }
 
     /// Where the table or the address's share of it is full, the oldest in it is hurried.
@@ -130,6 +130,8 @@ pub struct Undecided {
     from: IpAddr,
     limits: Limits,
     held: Option<Held>,
+    /// It has lost its place, and gets no other.
+    lost: bool,
 }
 
 #[derive(Debug)]
@@ -141,8 +143,11 @@ struct Held {
 impl Undecided {
     /// Completes when somebody newer needs the place.
     pub async fn hurried(&mut self) {
-        let Undecided { places, from, limits, held } = self;
-        held.get_or_insert_with(|| places.enter(*from, limits)).hurry.notified().await;
+        let Undecided { places, from, limits, held, lost } = self;
+        if !*lost {
+            held.get_or_insert_with(|| places.enter(*from, limits)).hurry.notified().await;
+            *lost = true;
+        }
     }
 }
 

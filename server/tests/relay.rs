@@ -121,6 +121,64 @@ async fn a_reset_arrives_as_one_after_the_data() {
     }
 }
 
+/// The reset is seen while the reader is slow, and is told ahead of what lies behind an urgent byte.
+#[tokio::test]
+async fn what_a_reset_side_sent_before_reaches_a_slow_reader() {
+    for urgent in [false, true] {
+        let (mut client, ours) = pair().await;
+        let (theirs, upstream) = Wire::pair().expect("a pair");
+        SockRef::from(theirs.socket()).set_send_buffer_size(16 * 1024).expect("set");
+        let relay =
+            Relay::new(Guest::Admitted, wire(ours).into(), theirs.into(), Vec::new(), Vec::new());
+        let relay = tokio::spawn(run(relay, pending()));
+        let mut sent = Vec::new();
+        for length in [100_000, 20_000, 20_001] {
+            if urgent && length == 20_001 {
+                SockRef::from(&client).send_out_of_band(b"!").expect("sent");
+            }
+            let block = pattern(length);
+            client.write_all(&block).await.expect("sent");
+            sent.extend_from_slice(&block);
+        }
+        // Only what was acknowledged is sure to be ahead of the reset.
+        let all_acknowledged = async {
+            while unacknowledged(&client) > 0 {
+                tokio::time::sleep(Duration::from_millis(1)).await;
+            }
+        };
+        timeout(PATIENCE, all_acknowledged).await.expect("the kernel has room for it");
+        SockRef::from(&client).set_linger(Some(Duration::ZERO)).expect("set");
+        drop(client);
+        let upstream = std::os::unix::net::UnixStream::from(upstream);
+        upstream.set_nonblocking(true).expect("set");
+        let mut upstream = tokio::net::UnixStream::from_std(upstream).expect("registered");
+        tokio::time::sleep(Duration::from_millis(50)).await;
+        let mut got = Vec::new();
+        timeout(PATIENCE, upstream.read_to_end(&mut got)).await.expect("it ends").expect("read");
+        assert!(got == sent, "{} of {}, urgent: {urgent}", got.len(), sent.len());
+        assert_eq!(ended(relay).await.end, End::ClientReset);
+    }
+}
+
+/// SIOCOUTQ (tcp(7)), from the list of sockets: what rustix and socket2 have no call for.
+fn unacknowledged(socket: &TcpStream) -> u64 {
+    let own = format!(":{:04X}", socket.local_addr().expect("bound").port());
+    let peer = format!(":{:04X}", socket.peer_addr().expect("connected").port());
+    let list = std::fs::read_to_string("/proc/net/tcp").expect("proc(5)");
+    let fields = list.lines().map(|line| line.split_whitespace().collect::<Vec<_>>());
+    let [mut found] = fields
+        .filter(|fields| {
+            fields.get(1).is_some_and(|field| field.ends_with(&own))
+                && fields.get(2).is_some_and(|field| field.ends_with(&peer))
+        })
+        .collect::<Vec<_>>()
+        .try_into()
+        .expect("one such socket");
+    let queues = found.swap_remove(4);
+    let (sending, _) = queues.split_once(':').expect("two queues");
+    u64::from_str_radix(sending, 16).expect("hexadecimal")
+}
+
 #[tokio::test]
 async fn a_reset_is_seen_on_a_half_closed_connection() {
     let mut it = between().await;

@@ -6,7 +6,7 @@ use std::io::{self, Write};
 use std::sync::OnceLock;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use tracing::Level;
 use tracing_subscriber::filter::Targets;
@@ -65,10 +65,14 @@ fn write_out(entries: &Receiver<Entry>) {
 
 /// Waits, for a moment, until what was logged is written: the process is about to end.
 pub fn finish() {
+    let Some(queue) = QUEUE.get() else { return };
+    let until = Instant::now() + LAST;
     let (done, written) = sync_channel(1);
-    if QUEUE.get().is_some_and(|queue| queue.try_send(Entry::Flush(done)).is_ok()) {
-        let _ = written.recv_timeout(LAST);
+    // The queue may be full of the lines of those whom the stop has ended.
+    while queue.try_send(Entry::Flush(done.clone())).is_err() && Instant::now() < until {
+        std::thread::sleep(Duration::from_millis(1));
     }
+    let _ = written.recv_timeout(until.saturating_duration_since(Instant::now()));
 }
 
 /// Starts logging; to be called once.

@@ -86,8 +86,15 @@ impl Relay {
             ended => ended,
         });
         let end = end.await;
-        // Seldom needed, and larger than all the rest of the relay.
-        Box::pin(self.pass_on(end, moved)).await;
+        if end != End::Cut {
+            // Seldom needed, and larger than all the rest of the relay.
+            let mut passing = Box::pin(self.pass_on(end, moved));
+            poll_fn(|cx| match passing.as_mut().poll(cx) {
+                Poll::Pending => Pin::new(&mut cut).poll(cx),
+                done => done,
+            })
+            .await;
+        }
         end
     }
 

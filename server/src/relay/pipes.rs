@@ -16,8 +16,9 @@ const WANTED: usize = 1024 * 1024;
 /// [`Limits::fit`](crate::policy::Limits::fit) sets two descriptors aside for each.
 pub(crate) const MOST: usize = 128;
 
-/// Idle ones that a thread keeps for the next.
-const KEPT: usize = 8;
+/// Idle ones that a thread keeps for the next: a connection has one only while it moves bulk, or has
+/// filled it for a slow reader.
+const KEPT: usize = 2;
 
 static OPEN: AtomicUsize = AtomicUsize::new(0);
 

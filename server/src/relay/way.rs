@@ -20,8 +20,12 @@ use crate::wire::Wire;
 /// held while a connection was undecided, so that they go on in one write.
 const CHUNK: usize = 64 * 1024;
 
-/// Pipe fillings in one go; then others have their turn.
+/// Reads, or fillings of a pipe, in one go; then others have their turn.
 const TURN: usize = 16;
+
+/// How often a source may fail while what it sent before is passed on. It is told once, but may be told
+/// ahead of bytes: splice stops with it at an urgent one.
+const FAILURES: usize = 3;
 
 /// How long what a reset side sent before may take to reach the other one.
 const DRAIN: Duration = Duration::from_secs(10);
@@ -47,6 +51,8 @@ pub(super) struct Way {
     /// Data came in bulk when last it came: it is likely to go on so.
     bulk: bool,
     awaits_source: bool,
+    /// The source was reset: no orderly end follows the last bytes.
+    draining: bool,
 }
 
 /// What was read and not yet written. Only a sink that is full leaves something here.
@@ -74,7 +80,13 @@ enum State {
 
 impl Way {
     pub(super) fn new(first: Vec<u8>) -> Way {
-        Way { held: Held::of(&first), state: State::Open, bulk: false, awaits_source: false }
+        Way {
+            held: Held::of(&first),
+            state: State::Open,
+            bulk: false,
+            awaits_source: false,
+            draining: false,
+        }
     }
 
     /// Whether the source's end has been passed on.
@@ -116,6 +128,7 @@ impl Way {
         delivered: &mut u64,
     ) -> Poll<Result<(), Broken>> {
         self.awaits_source = false;
+        let mut turns = 0;
         loop {
             ready!(self.write_held(cx, sink, delivered)).map_err(|_| Broken::Sink)?;
             if self.state != State::Open {
@@ -127,6 +140,11 @@ impl Way {
                 ready!(self.move_bulk(cx, from, to, delivered))?;
                 continue;
             }
+            if turns == TURN {
+                cx.waker().wake_by_ref();
+                return Poll::Pending;
+            }
+            turns += 1;
             let read = SCRATCH.with_borrow_mut(|scratch| -> Poll<Result<Read, Broken>> {
                 let read = ready!(poll_fill(cx, source, scratch)).map_err(|_| Broken::Source)?;
                 let bytes = scratch.get(..read.count).unwrap_or_default();
@@ -225,7 +243,7 @@ impl Way {
         let mut rest = bytes;
         while !rest.is_empty() {
             let written = match sink.bare() {
-                Some(wire) if last => wire.poll_write_last(cx, rest),
+                Some(wire) if last && !self.draining => wire.poll_write_last(cx, rest),
                 Some(_) | None => Pin::new(&mut *sink).poll_write(cx, rest),
             };
             match written? {
@@ -282,8 +300,16 @@ impl Way {
         if self.state == State::Done {
             return;
         }
-        let moved = poll_fn(|cx| self.move_data(cx, source, sink, delivered));
-        if let Ok(Ok(())) = timeout(DRAIN, moved).await {
+        self.draining = true;
+        let moved = async {
+            for _ in 0..FAILURES {
+                match poll_fn(|cx| self.move_data(cx, source, sink, delivered)).await {
+                    Err(Broken::Source) => {}
+                    Ok(()) | Err(Broken::Sink) => break,
+                }
+            }
+        };
+        if timeout(DRAIN, moved).await.is_ok() {
             let _ = timeout(DRAIN, poll_fn(|cx| Pin::new(&mut *sink).poll_flush(cx))).await;
         }
     }

@@ -15,8 +15,8 @@ use rustix::io::{FdFlags, fcntl_setfd};
 fn passing(command: &mut Command, descriptor: impl AsFd, config: &std::path::Path) {
     fcntl_setfd(&descriptor, FdFlags::empty()).expect("let it be inherited");
     let number = descriptor.as_fd().as_raw_fd();
-    let script =
-        format!("exec 3<&{number} {number}<&-; LISTEN_PID=$$ LISTEN_FDS=1 exec \"$0\" \"$@\"");
+    let moved = if number == 3 { String::new() } else { format!("exec 3<&{number} {number}<&-;") };
+    let script = format!("{moved} LISTEN_PID=$$ LISTEN_FDS=1 exec \"$0\" \"$@\"");
     command.args(["-c", &script]).arg(binary("posternd")).args(["run", "-c"]).arg(config);
 }
 
