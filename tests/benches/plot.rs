@@ -47,7 +47,7 @@ fn panel(out: &mut String, figure: &Figure, left: usize, top: usize) {
     let better = if matches!(metric.unit, "GB/s" | "per s") { "more" } else { "less" };
     let _ = writeln!(
         out,
-        r#"<text x="{left}" y="{}" font-weight="bold">{}<tspan font-weight="normal" fill="gray"> ({better} is better)</tspan></text>"#,
+        r#"<text x="{left}" y="{}" font-weight="bold">{}<tspan dx="5" font-weight="normal" fill="gray">({better} is better)</tspan></text>"#,
         top + 20,
         escape(&title)
     );
