@@ -13,7 +13,7 @@ use tokio::net::TcpStream;
 use tokio::runtime;
 
 use crate::address::Address;
-use crate::carrier::{Admitted, Ready, Tls, Trust};
+use crate::carrier::{Admitted, Hello, Ready, Tls, Trust};
 use crate::deadline::{CONNECT, Deadline, Step};
 use crate::dial::dial;
 use crate::error::Error;
@@ -34,7 +34,7 @@ pub struct Options {
     #[arg(long, value_name = "NAME")]
     pub service: Option<String>,
 
-    /// How to travel: tls or plain, if not the profile's first
+    /// How to travel: hello, tls or plain, if not the profile's first
     #[arg(long, value_name = "CARRIER", value_parser = carrier)]
     pub carrier: Option<Carrier>,
 
@@ -103,7 +103,7 @@ impl Plan {
         });
         let ready = match carrier {
             Carrier::Plain => Ready::Plain,
-            Carrier::Tls if options.fdpass => {
+            Carrier::Tls | Carrier::Hello if options.fdpass => {
                 return Err(Error::Usage(
                     "--fdpass: what ssh is handed is the bare connection, and TLS would stay behind; \
                      add --carrier plain, or leave --fdpass out"
@@ -114,19 +114,42 @@ impl Plan {
                 let sni = options.sni.as_ref().or(profile.tls_sni.as_ref());
                 Ready::Tls(Tls::new(&trust(profile, options)?, sni, &profile.host)?)
             }
+            Carrier::Hello => Ready::Hello(hello(profile, options)?),
         };
         let service = profile.service(options.service.as_deref())?;
         Ok(Plan { at, carrier, ready, service })
     }
 }
 
+fn hello(profile: &Profile, options: &Options) -> Result<Hello, Error> {
+    let lacks = |what: &str| {
+        Error::Usage(format!(
+            "the profile has no {what}: its server does not offer the hello carrier, or did not when \
+             the profile was made; ask for a new invite, or choose another carrier"
+        ))
+    };
+    if options.ca.is_some() {
+        let what = "the hello carrier's server is known by its pinned key; leave --ca out";
+        return Err(Error::Usage(what.to_owned()));
+    }
+    let pin = profile.hello_pin.ok_or_else(|| lacks("hello-pin"))?;
+    let sni = options.sni.as_ref().or(profile.hello_sni.as_ref());
+    let sni = sni.cloned().ok_or_else(|| lacks("hello-sni"))?;
+    let pin = if options.insecure { warn_of_insecure() } else { Some(pin) };
+    Ok(Hello::new(pin, sni, &profile.alpn))
+}
+
+fn warn_of_insecure<T>() -> Option<T> {
+    out::complain(
+        "WARNING: --insecure: the server is not verified; whoever is in the middle can read \
+         and change everything that ssh does not protect itself",
+    );
+    None
+}
+
 fn trust(profile: &Profile, options: &Options) -> Result<Trust, Error> {
     if options.insecure {
-        out::complain(
-            "WARNING: --insecure: the server is not verified; whoever is in the middle can read \
-             and change everything that ssh does not protect itself",
-        );
-        return Ok(Trust::Blind);
+        return Ok(warn_of_insecure().unwrap_or(Trust::Blind));
     }
     match (profile.tls_pin, &options.ca) {
         (Some(_), Some(_)) => Err(Error::Usage(
@@ -152,6 +175,7 @@ async fn run(profile: &Profile, plan: Plan, inherited: Option<OwnedFd>) -> Resul
     let end = match admitted {
         Admitted::Plain(stream) => pipe(&stream, stdio, &mut signals).await,
         Admitted::Tls(records) => pipe(&*records, stdio, &mut signals).await,
+        Admitted::Hello(records) => pipe(&*records, stdio, &mut signals).await,
     };
     match end {
         End::Server | End::Silence | End::Reader => Ok(ExitCode::SUCCESS),

@@ -137,13 +137,13 @@ impl Error {
 }
 
 fn causes(answer: &Answer, carrier: &Carrier, service: &str) -> String {
-    if let (Carrier::Plain, Some(skew)) = (carrier, answer.skew()) {
+    if let (Carrier::Plain | Carrier::Hello, Some(skew)) = (carrier, answer.skew()) {
         let side = if skew > 0 { "behind" } else { "ahead of" };
         let seconds = skew.unsigned_abs();
         return format!("your clock is {seconds} s {side} the server's: set it and try again");
     }
     let clock = match carrier {
-        Carrier::Plain => "your clock is off, ",
+        Carrier::Plain | Carrier::Hello => "your clock is off, ",
         Carrier::Tls => "",
     };
     format!(

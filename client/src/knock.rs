@@ -1,18 +1,20 @@
 //! Shows the token and reads whether it admitted us. Never passes on a byte of what the server says
 //! before its acknowledgement.
 
+use std::io;
 use std::time::Duration;
 
 use jiff::Timestamp;
+use postern_shared::hello::{ClientHello, HostName};
 use postern_shared::knock::{
-    Carrier, CarrierKey, ClientKey, Header, Intent, Kid, Status, Token, ack,
+    Carrier, CarrierKey, ClientKey, Header, HelloToken, Intent, Kid, Status, Token, ack,
 };
 use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt};
 
 use crate::address::Address;
-use crate::answer::Heard;
+use crate::answer::{Answer, Heard};
 use crate::error::Error;
-use crate::profile::{Profile, Service};
+use crate::profile::{Alpn, Profile, Service};
 use crate::stdio::Input;
 
 /// What ssh has written by now travels with the token, up to this many bytes: its banner, and its
@@ -89,13 +91,78 @@ impl Knock {
             // By now the stream is spoiled, or read beyond the acknowledgement.
             Some(Status::Ok) => Err(Error::Late { at: self.at.clone() }),
             Some(status) => self.obey(status),
-            None => Err(Error::NotAdmitted {
+            None => Err(self.not_admitted(heard.judge(Timestamp::now()))),
+        }
+    }
+
+    fn not_admitted(&self, answer: Answer) -> Error {
+        Error::NotAdmitted {
+            at: self.at.clone(),
+            carrier: self.carrier,
+            service: self.service.name.clone(),
+            answer,
+        }
+    }
+
+    /// Goes in on a stream whose hello, with this random, knocked and was recognised; what lies ready in
+    /// `input` goes along.
+    pub async fn enter<S>(
+        &self,
+        stream: &mut S,
+        random: &[u8; 32],
+        input: &Input,
+    ) -> Result<(), Error>
+    where
+        S: AsyncRead + AsyncWrite + Unpin,
+    {
+        let (nonce, _) = random.split_first_chunk().expect("32 bytes");
+        let mut heard = Heard::default();
+        heard.ask(stream, &input.ready(FIRST_FLIGHT)).await;
+        heard.listen(stream, PATIENCE, ack::LENGTH, |_| false).await;
+        match heard.bytes.first_chunk().and_then(|bytes| Status::open(bytes, &self.ack, nonce)) {
+            Some(status) => self.obey(status),
+            None => Err(Error::Lost {
                 at: self.at.clone(),
-                carrier: self.carrier,
-                service: self.service.name.clone(),
-                answer: heard.judge(Timestamp::now()),
+                cause: io::Error::other(format!(
+                    "recognised, but then {}",
+                    heard.judge(Timestamp::now())
+                )),
             }),
         }
+    }
+
+    /// Does on a stream whose hello was not recognised what a visitor of the website does: fetches its
+    /// first page. Answers how the knock failed.
+    pub async fn visit<S>(&self, stream: &mut S, name: &HostName, alpn: Alpn) -> Error
+    where
+        S: AsyncRead + AsyncWrite + Unpin,
+    {
+        let mut heard = Heard::default();
+        heard.ask(stream, &alpn.get(name)).await;
+        heard.listen(stream, EXPLANATION, MAX_HEAD, is_explained).await;
+        let answer = match (alpn, heard.is_nothing()) {
+            (Alpn::H2, false) => Answer::Website { skew: None },
+            (Alpn::H2 | Alpn::Http1, _) => heard.judge(Timestamp::now()),
+        };
+        self.not_admitted(answer)
+    }
+
+    /// The session id of a hello with this random, before it is tagged.
+    pub fn untagged(&self, random: &[u8; 32]) -> [u8; 32] {
+        HelloToken::untagged(&self.header(true), random, &self.locator)
+    }
+
+    /// The session id with which this hello knocks.
+    pub fn tagged(&self, untagged: &ClientHello) -> Option<[u8; 32]> {
+        HelloToken::tagged(untagged, &self.key)
+    }
+
+    pub fn is_tagged(&self, hello: &ClientHello) -> bool {
+        HelloToken::of(hello).is_some_and(|token| token.verify(hello, &self.key).into())
+    }
+
+    pub fn ack_key(&self) -> &CarrierKey {
+        &self.ack
     }
 
     /// Knocks on a stream that somebody else will read: without asking for an acknowledgement, which
@@ -115,15 +182,18 @@ impl Knock {
         let mut nonce = [0; 16];
         aws_lc_rs::rand::fill(&mut nonce)
             .map_err(|_| Error::Local("the system has no randomness for a knock".to_owned()))?;
-        let header = Header {
+        Ok(Token::seal(&self.header(ack), nonce, &self.locator, &self.key, binding))
+    }
+
+    fn header(&self, ack: bool) -> Header {
+        Header {
             ack,
             intent: Intent::Pipe,
             kid: self.kid,
             // A clock outside of what fits is wrong whatever is sent.
             time: u32::try_from(Timestamp::now().as_second()).unwrap_or(0),
             service: self.service.number,
-        };
-        Ok(Token::seal(&header, nonce, &self.locator, &self.key, binding))
+        }
     }
 
     fn status(&self, heard: &Heard, token: &Token) -> Option<Status> {

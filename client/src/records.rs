@@ -8,24 +8,23 @@ use std::ops::ControlFlow;
 use std::pin::Pin;
 use std::task::{Context, Poll, ready};
 
-use tokio::io::{AsyncBufRead, AsyncWrite};
-use tokio::net::TcpStream;
+use tokio::io::{AsyncBufRead, AsyncRead, AsyncWrite};
 use tokio_rustls::client::TlsStream;
 
 use crate::pipe::{End, Tunnel};
 use crate::stdio::{BUFFER, Input, Output};
 
 /// One TLS stream for two directions, which one task polls in turn.
-pub struct Records(RefCell<TlsStream<TcpStream>>);
+pub struct Records<S>(RefCell<TlsStream<S>>);
 
-impl Records {
-    pub fn new(stream: TlsStream<TcpStream>) -> Records {
+impl<S: AsyncRead + AsyncWrite + Unpin> Records<S> {
+    pub fn new(stream: TlsStream<S>) -> Records<S> {
         Records(RefCell::new(stream))
     }
 
     async fn poll<T>(
         &self,
-        mut poll: impl FnMut(Pin<&mut TlsStream<TcpStream>>, &mut Context<'_>) -> Poll<T>,
+        mut poll: impl FnMut(Pin<&mut TlsStream<S>>, &mut Context<'_>) -> Poll<T>,
     ) -> T {
         poll_fn(|cx| poll(Pin::new(&mut *self.0.borrow_mut()), cx)).await
     }
@@ -43,7 +42,7 @@ impl Records {
     }
 }
 
-impl Tunnel for Records {
+impl<S: AsyncRead + AsyncWrite + Unpin> Tunnel for Records<S> {
     async fn upward(&self, input: &Input) -> io::Result<()> {
         let mut piece = Vec::with_capacity(BUFFER);
         loop {

@@ -27,7 +27,7 @@ pub fn hello(data: &[u8]) {
     let message = hello.message();
     assert!(hello.len() <= data.len().min(MAX_HELLO) && message.len() < hello.len());
     assert!(hello.session_id().len() <= 32);
-    assert!(message.split_at(hello.session_id_offset()).1.starts_with(hello.session_id()));
+    assert!(message.split_at(postern_shared::hello::SESSION_ID).1.starts_with(hello.session_id()));
     assert!(hello.alpn().all(|name| !name.is_empty()));
     if let Some(name) = hello.sni() {
         assert_eq!(HostName::parse(name.as_str().as_bytes()).as_ref(), Some(name));

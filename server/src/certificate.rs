@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 
 use postern_shared::hello::HostName;
 use postern_shared::pin::Pin;
-use rcgen::{CertificateParams, DnType, KeyPair, PublicKeyData};
+use rcgen::{Certificate, CertificateParams, DnType, KeyPair, PublicKeyData};
 use zeroize::Zeroizing;
 
 /// Why there is no certificate.
@@ -54,10 +54,7 @@ pub fn make(names: &[String], out: &Path, reuse_key: bool) -> Result<Pin, Certif
         }
         KeyPair::generate()?
     };
-    let mut params = CertificateParams::new(names)?;
-    let subject = names.first().map_or("posternd", String::as_str);
-    params.distinguished_name.push(DnType::CommonName, subject);
-    let certificate = params.self_signed(&key)?;
+    let certificate = self_signed(names, &key)?;
 
     if reuse_key {
         write(&certificate_path, &certificate.pem(), 0o644, true)?;
@@ -66,6 +63,14 @@ pub fn make(names: &[String], out: &Path, reuse_key: bool) -> Result<Pin, Certif
         write(&certificate_path, &certificate.pem(), 0o644, false)?;
     }
     Ok(Pin::of(&key.subject_public_key_info()))
+}
+
+/// A certificate for these names, which must be host names.
+pub fn self_signed(names: &[String], key: &KeyPair) -> Result<Certificate, rcgen::Error> {
+    let mut params = CertificateParams::new(names)?;
+    let subject = names.first().map_or("posternd", String::as_str);
+    params.distinguished_name.push(DnType::CommonName, subject);
+    params.self_signed(key)
 }
 
 fn write(path: &Path, text: &str, mode: u32, replace: bool) -> Result<(), CertificateError> {

@@ -9,7 +9,7 @@ use ipnet::IpNet;
 use jiff::civil::Date;
 use jiff::tz::TimeZone;
 use jiff::{Timestamp, ToSpan};
-use postern_shared::invite::Invite;
+use postern_shared::invite::{HelloTrust, Invite};
 use postern_shared::knock::Carrier;
 
 use crate::boot::Refused;
@@ -18,6 +18,7 @@ use crate::cli::ClientCommand;
 use crate::complaint::Complaint;
 use crate::gate::clients::parse_net;
 use crate::gate::{Client, FirstUses, store};
+use crate::identity;
 use crate::ops::admin::{AskError, Request, Status, ask};
 use crate::policy::{Policy, State};
 
@@ -272,6 +273,13 @@ fn add(policy: &Policy, new: store::NewClient) -> Result<Answer> {
         .cloned()
         .ok_or_else(|| Complaint::file(&clients_file, "holds no locator"))?;
     let tls = policy.tls.as_ref().filter(|_| policy.speaks(Carrier::Tls));
+    let hello = match &policy.sni {
+        Some(sni) if policy.speaks(Carrier::Hello) => {
+            let identity = identity::open(policy.state.directory(), Some(sni))?;
+            Some(HelloTrust { sni: sni.clone(), pin: identity.pin() })
+        }
+        Some(_) | None => None,
+    };
     let invite = Invite {
         host: public.host.clone(),
         port: public.port,
@@ -283,6 +291,7 @@ fn add(policy: &Policy, new: store::NewClient) -> Result<Answer> {
         carriers,
         tls_sni: tls.and_then(|tls| tls.names.first().cloned()),
         tls_pin: tls.and_then(|tls| tls.inward.pin_for_invites()),
+        hello,
     };
     let remark = "this line is the key: hand it over in private, to be pasted into `postern join`"
         .to_owned();

@@ -34,9 +34,11 @@ pub struct File {
 #[derive(Debug, Default, Deserialize)]
 #[serde(rename_all = "kebab-case", deny_unknown_fields)]
 pub struct Knock {
+    /// The name that the hello carrier shows.
+    pub sni: Option<Spanned<String>>,
     /// In the order in which invites offer them.
     pub carriers: Option<List>,
-    /// How far a plain token's time may lie from the server's.
+    /// How far a plain or hello token's time may lie from the server's.
     pub window: Option<Spanned<String>>,
 }
 

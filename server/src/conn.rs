@@ -5,9 +5,11 @@ use std::future::poll_fn;
 use std::net::SocketAddr;
 use std::pin::pin;
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::task::Poll;
 use std::time::Duration;
 
+use postern_shared::hello::ClientHello;
 use postern_shared::knock::{Status, ack};
 use postern_shared::sniff::{LETTERS, Protocol};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
@@ -26,11 +28,15 @@ use crate::route::Seen;
 use crate::service::{Failure, Service, connect};
 use crate::stage::Stage;
 use crate::stream::Stream;
-use crate::tls;
+use crate::sys;
+use crate::tls::{self, Identity};
 use crate::wire::Wire;
 
 /// What nginx gives a TLS handshake (`client_header_timeout`): our own names should not stand out.
 const HANDSHAKE: Duration = Duration::from_secs(60);
+
+/// For the handshake of a hello that knocked: a key holder's own, so a slow network's time and no more.
+const FINISH: Duration = Duration::from_secs(10);
 
 /// How long somebody who was admitted but cannot be served has to read why.
 const FAREWELL: Duration = Duration::from_secs(2);
@@ -110,10 +116,14 @@ async fn way_in(house: &House, arrival: Arrival, record: &mut Record) -> Result<
         };
         record.seen = seen.name();
 
-        if let Seen::Protocol(Protocol::Letters(letters)) = &seen
-            && let Some((admitted, service)) = stage.judge(house, &policy, letters, record)
-        {
+        if let Some((admitted, service)) = stage.judge(house, &policy, &seen, record) {
             drop((place, early));
+            let front = match seen {
+                Seen::Protocol(Protocol::Tls(hello)) => {
+                    answer(&house.identity, &hello, &admitted, front).await?
+                }
+                Seen::Protocol(_) | Seen::Silent(_) | Seen::Other => without_knock(front).await?,
+            };
             return admit(house, &policy, stage, front, admitted, service, record).await;
         }
         if let Some(name) = seen.sni() {
@@ -160,19 +170,42 @@ async fn terminate(
     Some((Front::inside(tls.into()), stage))
 }
 
+/// Takes the letters away that knocked.
+async fn without_knock(mut front: Front) -> Result<Front, Outcome> {
+    front.consume(LETTERS).await.map_err(|_| Outcome::ClientReset)?;
+    Ok(front)
+}
+
+/// Terminates TLS for a hello that knocked. Whoever only captured it cannot finish the handshake: until
+/// its end nobody is admitted.
+async fn answer(
+    identity: &Identity,
+    hello: &ClientHello,
+    admitted: &Admitted,
+    front: Front,
+) -> Result<Front, Outcome> {
+    let wire = front.into_wire().ok_or(Outcome::TlsFailed)?;
+    let random = admitted.server_random(hello, sys::random());
+    match timeout(FINISH, identity.accept(wire, random)).await {
+        Ok(Ok(tls)) => Ok(Front::inside(tls.into())),
+        Ok(Err(_)) | Err(_) => Err(Outcome::TlsFailed),
+    }
+}
+
 /// Leads whoever knocked right to the service.
 async fn admit(
     house: &House,
     policy: &Policy,
     mut stage: Stage,
-    mut front: Front,
+    front: Front,
     admitted: Admitted,
     service: Arc<Service>,
     record: &mut Record,
 ) -> Result<Pair, Outcome> {
     record.way = Way::Knock;
     record.service = Some(service.clone());
-    front.consume(LETTERS).await.map_err(|_| Outcome::ClientReset)?;
+    house.counts.knocks_admitted.fetch_add(1, Ordering::Relaxed);
+    house.gate.note_use(&admitted.client);
     stage.dialing.bytes_follow = !front.seen().is_empty();
     let (client, first_up) = front.into_stream().map_err(|_| Outcome::ClientReset)?;
     let Some(seat) = house.places.admitted(&policy.limits) else {

@@ -14,16 +14,19 @@ use tokio::time::Instant;
 
 use crate::complaint::Complaint;
 use crate::gate::{Admitted, Client, Clients, Gate};
+use crate::identity;
 use crate::ops::outcome::Counts;
 use crate::places::Places;
 use crate::policy::Policy;
 use crate::service::Service;
+use crate::tls::Identity;
 
 #[derive(Debug)]
 pub struct House {
     path: PathBuf,
     policy: watch::Sender<Arc<Policy>>,
     pub gate: Gate,
+    pub identity: Identity,
     pub places: Arc<Places>,
     pub counts: Counts,
     pub started: Instant,
@@ -34,8 +37,10 @@ impl House {
     /// `path` is where reloads read the policy again.
     pub fn new(path: &Path, policy: Policy) -> Result<House, Complaint> {
         let gate = Gate::open(&policy.state.clients_file(), policy.window)?;
+        let identity = identity::open(policy.state.directory(), policy.sni.as_ref())?;
         Ok(House {
             path: path.to_owned(),
+            identity,
             policy: watch::Sender::new(Arc::new(policy)),
             gate,
             places: Arc::default(),

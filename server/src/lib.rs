@@ -17,6 +17,7 @@ pub mod follow;
 pub mod front;
 pub mod gate;
 pub mod house;
+pub mod identity;
 pub mod inherit;
 pub mod listen;
 pub mod liveness;

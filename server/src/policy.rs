@@ -35,6 +35,8 @@ pub struct Policy {
     pub state: State,
     /// In the order in which invites offer them.
     pub carriers: Vec<Carrier>,
+    /// The name that the hello carrier shows.
+    pub sni: Option<HostName>,
     pub window: Duration,
     pub tls: Option<Terminated>,
     pub services: BTreeMap<String, Arc<Service>>,
@@ -126,7 +128,8 @@ impl Policy {
             Some(tls) => Some(read.terminated(tls, &services)?),
             None => None,
         };
-        let carriers = read.carriers(file.knock.carriers.as_ref(), tls.is_some())?;
+        let sni = read.sni(file.knock.sni.as_ref())?;
+        let carriers = read.carriers(file.knock.carriers.as_ref(), sni.is_some(), tls.is_some())?;
         let fallback = read.known(&services, &file.fallback)?;
         if fallback.knock {
             let what = format!("strangers cannot go to {:?}: it has knock = true", fallback.name);
@@ -159,6 +162,7 @@ impl Policy {
             backlog: read.backlog(file.limits.backlog.as_ref())?,
             log: file.log,
             carriers,
+            sni,
             tls,
             services,
             routes,
@@ -179,7 +183,7 @@ impl Policy {
     /// The classes of first bytes on the TCP connection that are worth waiting for.
     pub fn outer_interest(&self) -> Interest {
         let mut interest = route::interest(&self.routes);
-        interest.tls |= self.tls.is_some();
+        interest.tls |= self.tls.is_some() || self.speaks(Carrier::Hello);
         interest.letters = self.speaks(Carrier::Plain);
         interest
     }

@@ -4,12 +4,11 @@
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
-use postern_shared::knock::Carrier;
-use postern_shared::sniff::LETTERS;
+use postern_shared::sniff::Protocol;
 
 use crate::conn::Arrival;
 use crate::decide::Patience;
-use crate::gate::{Admitted, Verdict};
+use crate::gate::{Admitted, Shown, Verdict};
 use crate::house::House;
 use crate::ops::outcome::{Record, Way};
 use crate::policy::Policy;
@@ -88,38 +87,50 @@ impl Stage {
         }
     }
 
-    /// Whether these letters are a knock, and the service that they open.
+    /// Whether what was seen is a knock, and the service that it opens.
     pub fn judge(
         &self,
         house: &House,
         policy: &Policy,
-        letters: &[u8; LETTERS],
+        seen: &Seen,
         record: &mut Record,
     ) -> Option<(Admitted, Arc<Service>)> {
-        let (carrier, binding) = match &self.depth {
-            Depth::Outside => (Carrier::Plain, &[][..]),
-            Depth::Inside { binding } => (Carrier::Tls, &binding.as_ref()?[..]),
-        };
+        let shown = self.shown(policy, seen)?;
+        let carrier = shown.carrier();
         let from = self.dialing.peer.ip();
-        let (client, refused) =
-            match house.gate.judge(carrier, letters, binding, from, policy.window) {
-                Verdict::Stranger => return None,
-                Verdict::Refused { client, reason } => (client, reason.name()),
-                Verdict::Admitted(admitted) => {
-                    let client = admitted.client.clone();
-                    if let Some(service) = policy.knock_service(&admitted.service) {
-                        house.counts.knocks_admitted.fetch_add(1, Ordering::Relaxed);
-                        record.client = Some(client);
-                        record.carrier = Some(carrier);
-                        return Some((admitted, service.clone()));
-                    }
-                    (client, "service")
+        let (client, refused) = match house.gate.judge(shown, from, policy.window) {
+            Verdict::Stranger => return None,
+            Verdict::Refused { client, reason } => (client, reason.name()),
+            Verdict::Admitted(admitted) => {
+                let client = admitted.client.clone();
+                if let Some(service) = policy.knock_service(&admitted.service) {
+                    record.client = Some(client);
+                    record.carrier = Some(carrier);
+                    return Some((admitted, service.clone()));
                 }
-            };
+                (client, "service")
+            }
+        };
         house.counts.knocks_refused.fetch_add(1, Ordering::Relaxed);
         record.client = Some(client);
         record.carrier = Some(carrier);
         record.refused = Some(refused);
         None
+    }
+
+    /// What could be a knock here.
+    fn shown<'a>(&'a self, policy: &Policy, seen: &'a Seen) -> Option<Shown<'a>> {
+        let Seen::Protocol(protocol) = seen else { return None };
+        let shown = match (&self.depth, protocol) {
+            (Depth::Outside, Protocol::Letters(letters)) => Shown::Plain(letters),
+            (Depth::Outside, Protocol::Tls(hello)) => Shown::Hello(hello),
+            (Depth::Inside { binding }, Protocol::Letters(letters)) => {
+                Shown::Tls { letters, binding: binding.as_ref()? }
+            }
+            (Depth::Inside { .. }, Protocol::Tls(_)) | (_, Protocol::Ssh | Protocol::Http) => {
+                return None;
+            }
+        };
+        policy.speaks(shown.carrier()).then_some(shown)
     }
 }

@@ -1,4 +1,5 @@
-//! The syscalls that neither std, rustix nor socket2 wrap. Everything unsafe in posternd is here.
+//! The syscalls that neither std, rustix nor socket2 wrap, and clocks and randomness. Everything unsafe
+//! in posternd is here.
 
 use std::io;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
@@ -27,6 +28,13 @@ pub(crate) fn on_reactor(fd: OwnedFd, interest: Interest) -> io::Result<AsyncFd<
     // close it.
     let registered = unsafe { AsyncFd::register_with_interest(fd, interest) };
     registered.map_err(io::Error::from)
+}
+
+/// Fresh randomness.
+pub(crate) fn random<const N: usize>() -> [u8; N] {
+    let mut bytes = [0; N];
+    aws_lc_rs::rand::fill(&mut bytes).expect("the system's random source answers");
+    bytes
 }
 
 /// Sets SO_RCVLOWAT (socket(7)): how many bytes must lie ready before the socket counts as readable.

@@ -29,8 +29,9 @@ const CLIENT_HELLO: u8 = 1;
 const RECORD_HEADER: usize = 5;
 const MESSAGE_HEADER: usize = 4;
 const RANDOM: usize = 32;
-/// Behind the message header, two bytes of legacy version, the random, and its own length.
-const SESSION_ID: usize = MESSAGE_HEADER + 2 + RANDOM + 1;
+/// Where the session id begins in the handshake message: behind its header, two bytes of legacy version,
+/// the random, and the id's own length.
+pub const SESSION_ID: usize = MESSAGE_HEADER + 2 + RANDOM + 1;
 
 const SERVER_NAME: u16 = 0;
 const ALPN: u16 = 16;
@@ -95,11 +96,6 @@ impl ClientHello {
 
     pub fn session_id(&self) -> &[u8] {
         &self.session_id
-    }
-
-    /// Where the session id begins in [`message`](Self::message).
-    pub fn session_id_offset(&self) -> usize {
-        SESSION_ID
     }
 
     pub fn sni(&self) -> Option<&HostName> {

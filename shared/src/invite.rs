@@ -32,6 +32,8 @@ mod tag {
     pub(super) const CARRIERS: u8 = 8;
     pub(super) const TLS_SNI: u8 = 9;
     pub(super) const TLS_PIN: u8 = 10;
+    pub(super) const HELLO_SNI: u8 = 11;
+    pub(super) const HELLO_PIN: u8 = 12;
 }
 
 /// A service that a client may ask for, by the number that stands in its knock.
@@ -59,6 +61,15 @@ pub struct Invite {
     pub tls_sni: Option<HostName>,
     /// The tls carrier's public key; without it the certificate must verify for `tls_sni`.
     pub tls_pin: Option<Pin>,
+    /// The hello carrier's name to show and public key to expect; without them it is not offered.
+    pub hello: Option<HelloTrust>,
+}
+
+/// What the hello carrier shows, and by what its server is known.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct HelloTrust {
+    pub sni: HostName,
+    pub pin: Pin,
 }
 
 /// Why a line is no invite.
@@ -100,6 +111,10 @@ impl Invite {
         if let Some(pin) = &self.tls_pin {
             put(tag::TLS_PIN, &pin.0);
         }
+        if let Some(hello) = &self.hello {
+            put(tag::HELLO_SNI, hello.sni.as_str().as_bytes());
+            put(tag::HELLO_PIN, &hello.pin.0);
+        }
         let sum = digest(&SHA256, &fields);
         fields.extend(sum.as_ref().iter().take(CHECK));
         Zeroizing::new(format!("{PREFIX}{}", *Zeroizing::new(URL_SAFE_NO_PAD.encode(&*fields))))
@@ -133,6 +148,8 @@ struct Fields {
     carriers: Vec<Carrier>,
     tls_sni: Option<HostName>,
     tls_pin: Option<Pin>,
+    hello_sni: Option<HostName>,
+    hello_pin: Option<Pin>,
 }
 
 impl Fields {
@@ -160,6 +177,8 @@ impl Fields {
                 }
                 tag::TLS_SNI => fields.tls_sni = Some(HostName::parse(value.rest())?),
                 tag::TLS_PIN => fields.tls_pin = Some(Pin(value.array()?)),
+                tag::HELLO_SNI => fields.hello_sni = Some(HostName::parse(value.rest())?),
+                tag::HELLO_PIN => fields.hello_pin = Some(Pin(value.array()?)),
                 _ => continue,
             }
             if !value.is_empty() {
@@ -182,7 +201,11 @@ impl Fields {
             carriers: self.carriers,
             tls_sni: self.tls_sni,
             tls_pin: self.tls_pin,
+            hello: self.hello_sni.zip(self.hello_pin).map(|(sni, pin)| HelloTrust { sni, pin }),
         };
+        if invite.carriers.contains(&Carrier::Hello) && invite.hello.is_none() {
+            return Err(Lacks("name and key of the hello carrier"));
+        }
         if invite.services.is_empty() {
             return Err(Lacks("services"));
         }
@@ -206,6 +229,7 @@ fn code(carrier: Carrier) -> u8 {
     match carrier {
         Carrier::Plain => 1,
         Carrier::Tls => 2,
+        Carrier::Hello => 3,
     }
 }
 
@@ -229,9 +253,11 @@ mod tests {
                 Grant { service: "ssh".to_owned(), number: 1 },
                 Grant { service: "git".to_owned(), number: 2 },
             ],
-            carriers: vec![Carrier::Tls, Carrier::Plain],
+            carriers: vec![Carrier::Hello, Carrier::Tls, Carrier::Plain],
             tls_sni: HostName::parse(b"ssh.example.com"),
             tls_pin: Some(Pin([4; 32])),
+            hello: HostName::parse(b"www.example.com")
+                .map(|sni| HelloTrust { sni, pin: Pin([5; 32]) }),
         }
     }
 
@@ -268,7 +294,7 @@ mod tests {
         let bytes = URL_SAFE_NO_PAD.decode(&link[PREFIX.len()..]).expect("base64url");
         let mut fields = bytes[..bytes.len() - CHECK].to_vec();
         fields.extend_from_slice(&[200, 2, 9, 9]);
-        fields.extend_from_slice(&[tag::CARRIERS, 3, 250, 2, 1]);
+        fields.extend_from_slice(&[tag::CARRIERS, 4, 250, 3, 2, 1]);
         assert_eq!(Invite::from_link(&link_of(&fields)), Ok(invite()));
     }
 
@@ -276,6 +302,13 @@ mod tests {
     fn a_link_without_its_parts_says_which() {
         assert_eq!(Invite::from_link(&link_of(&[])), Err(NotAnInvite::Lacks("address")));
         assert_eq!(Invite::from_link("ssh://bob"), Err(NotAnInvite::Prefix));
+    }
+
+    #[test]
+    fn the_hello_carrier_needs_its_name_and_key() {
+        let link = Invite { hello: None, ..invite() }.to_link();
+        let lacks = NotAnInvite::Lacks("name and key of the hello carrier");
+        assert_eq!(Invite::from_link(&link), Err(lacks));
     }
 
     #[test]

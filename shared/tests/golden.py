@@ -28,15 +28,33 @@ def token(carrier, binding):
     return NONCE + masked + mac(hkdf(KEY, carrier, SERVER), b"tag", NONCE, masked, binding)
 
 
+def hello(session_id):
+    """A ClientHello's handshake message: one suite, supported_versions, and a key share of some group."""
+    extensions = bytes.fromhex("002b0003020304" "003300070005" "2a2a" "000107")
+    body = b"\x03\x03" + RANDOM + bytes([len(session_id)]) + session_id
+    body += bytes.fromhex("00021301" "0100") + struct.pack(">H", len(extensions)) + extensions
+    return b"\x01\x00" + struct.pack(">H", len(body)) + body
+
+
+def session_id():
+    header = struct.pack(">BBIIHI", 0x11, 1, KID, TIME, SERVICE, 0)
+    pad = mac(hkdf(LOCATOR, b"hello", SERVER), b"hdr", RANDOM)
+    masked = bytes(a ^ b for a, b in zip(header, pad))
+    return masked + mac(hkdf(KEY, b"hello", SERVER), hello(masked + bytes(16)))
+
+
 KEY = bytes(range(32))
 LOCATOR = bytes(range(32, 64))
 SERVER = bytes(range(64, 80))
 NONCE = bytes(range(80, 96))
 BINDING = bytes(range(96, 128))
+RANDOM, SALT = bytes(range(128, 160)), bytes(range(160, 176))
 KID, TIME, SERVICE = 0x01020304, 1_800_000_000, 7
 
 print("plain", letters(token(b"plain", b"")))
 print("tls  ", letters(token(b"tls", BINDING)))
+print("hello", session_id().hex())
+print("ack  ", (SALT + mac(hkdf(KEY, b"ack", SERVER), RANDOM, SALT)).hex(), "in ServerHello")
 for status, code in [("ok", 0), ("upstream-down", 1), ("busy", 2)]:
     print("ack  ", mac(hkdf(KEY, b"ack", SERVER), bytes([code]), NONCE).hex(), status)
 

@@ -90,14 +90,14 @@ impl Client {
         self.home.join("ssh_config")
     }
 
-    /// Writes an ssh_config in which the host `plain` and the host `tls` are this sshd behind the
+    /// Writes an ssh_config in which the hosts `plain`, `tls` and `hello` are this sshd behind the
     /// carrier of that name, and `fdpass` is it by way of a socket that is handed to ssh.
     pub fn use_ssh(&self, sshd: &Sshd) {
         let known_hosts = self.home.join("known_hosts");
         fs::write(&known_hosts, sshd.known_host()).expect("write known_hosts");
         let user = success(Command::new("id").arg("-un"));
         let config = format!(
-            "Host plain tls
+            "Host plain tls hello
     ProxyCommand {postern} connect {name} --carrier %n
 Host fdpass
     ProxyCommand {postern} connect {name} --carrier plain --fdpass

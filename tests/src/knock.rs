@@ -2,8 +2,9 @@
 
 use std::time::{SystemTime, UNIX_EPOCH};
 
+use postern_shared::hello::{ClientHello, Parse};
 use postern_shared::invite::Invite;
-use postern_shared::knock::{Carrier, ClientKey, Header, Intent, Status, Token};
+use postern_shared::knock::{Carrier, ClientKey, Header, HelloToken, Intent, Status, Token, ack};
 
 /// Someone with the key of an invite.
 #[derive(Debug)]
@@ -27,15 +28,33 @@ impl Knocker {
         self.letters(Carrier::Plain, &[0; 32])
     }
 
-    /// The 96 letters of a fresh knock, on tls within the session of this exporter.
+    /// The 96 letters of a fresh knock, on tls within the session of this exporter; on the hello carrier
+    /// a knock has no letters.
     pub fn letters(&self, carrier: Carrier, exporter: &[u8; 32]) -> Vec<u8> {
-        let binding: &[u8] = match carrier {
-            Carrier::Plain => &[],
-            Carrier::Tls => exporter,
-        };
+        let binding: &[u8] = if carrier == Carrier::Tls { exporter } else { &[] };
         let Invite { locator, key, server, .. } = &self.invite;
         let (locator, key) = (locator.on(carrier, server), key.on(carrier, server));
         Token::seal(&self.header, random(), &locator, &key, binding).letters().to_vec()
+    }
+
+    /// The record of a hello that knocks, for a share that nobody can complete a handshake with.
+    pub fn hello(&self) -> Vec<u8> {
+        let Invite { locator, key, server, .. } = &self.invite;
+        let (locator, key) = (locator.on(Carrier::Hello, server), key.on(Carrier::Hello, server));
+        let (random, share) = (random(), random());
+        let untagged = HelloToken::untagged(&self.header, &random, &locator);
+        let record = hello(&random, &untagged, &share);
+        let Parse::Found(parsed) = ClientHello::parse(&record) else { panic!("{record:?}") };
+        let tagged = HelloToken::tagged(&parsed, &key).expect("a session id of 32 bytes");
+        hello(&random, &tagged, &share)
+    }
+
+    /// Whether a server's first bytes say that it recognised this hello.
+    pub fn is_recognised(&self, hello: &[u8], answer: &[u8]) -> bool {
+        let Parse::Found(hello) = ClientHello::parse(hello) else { panic!("{hello:?}") };
+        let ack_key = self.invite.key.ack(&self.invite.server);
+        let random = answer.get(11..43).and_then(|random| random.try_into().ok());
+        random.is_some_and(|random| ack::opens_random(random, &ack_key, hello.random()))
     }
 
     /// The same person with a clock that is wrong.
@@ -57,6 +76,37 @@ impl Knocker {
         let answer = answer.first_chunk()?;
         Status::open(answer, &self.invite.key.ack(&self.invite.server), token.nonce())
     }
+}
+
+/// A hello of TLS 1.3 as a record, with a share of X25519 (RFC 8446, 4.1.2 and 4.2).
+fn hello(random: &[u8; 32], session_id: &[u8; 32], share: &[u8; 32]) -> Vec<u8> {
+    const SUITES: [u8; 8] = [0, 6, 0x13, 1, 0x13, 2, 0x13, 3];
+    const NO_COMPRESSION: [u8; 2] = [1, 0];
+    let with_length = |bytes: &[u8]| {
+        [&u16::try_from(bytes.len()).expect("short").to_be_bytes()[..], bytes].concat()
+    };
+    let extension = |kind: u16, data: &[u8]| [&kind.to_be_bytes()[..], &with_length(data)].concat();
+    let name = [&[0][..], &with_length(b"www.example.com")].concat();
+    let extensions = [
+        extension(0, &with_length(&name)),
+        extension(10, &with_length(&[0, 0x1d])),
+        extension(13, &with_length(&[4, 3, 8, 4, 8, 7])),
+        extension(43, &[2, 3, 4]),
+        extension(51, &with_length(&[&[0, 0x1d][..], &with_length(share)].concat())),
+    ]
+    .concat();
+    let body = [
+        &[3, 3][..],
+        random,
+        &[32],
+        session_id,
+        &SUITES,
+        &NO_COMPRESSION,
+        &with_length(&extensions),
+    ]
+    .concat();
+    let message = [&[1, 0][..], &with_length(&body)].concat();
+    [&[22, 3, 1][..], &with_length(&message)].concat()
 }
 
 fn now() -> u32 {

@@ -38,6 +38,11 @@ macro_rules! each_carrier {
             fn tls() {
                 super::$name(postern_shared::knock::Carrier::Tls);
             }
+
+            #[test]
+            fn hello() {
+                super::$name(postern_shared::knock::Carrier::Hello);
+            }
         }
     )+};
 }

@@ -52,6 +52,9 @@ to = "tcp://{}"
 to = "tcp://{}"
 knock = true
 
+[knock]
+sni = "www.example.com"
+
 [tls]
 certificate = "tls.crt"
 key = "tls.key"

@@ -1,12 +1,17 @@
 //! How the knock and the tunnel travel over a TCP connection. Decides which carrier is used and with
 //! what trust; never falls back from one to another by itself.
 
+mod hello;
+mod overhear;
 mod plain;
+mod script;
 mod tls;
 mod verify;
 
 use tokio::net::TcpStream;
 
+pub use hello::Hello;
+pub use overhear::Overhear;
 pub use tls::Tls;
 pub use verify::Trust;
 
@@ -20,12 +25,14 @@ use crate::stdio::Input;
 pub enum Ready {
     Plain,
     Tls(Tls),
+    Hello(Hello),
 }
 
 /// A stream on which the server has admitted us.
 pub enum Admitted {
     Plain(TcpStream),
-    Tls(Box<Records>),
+    Tls(Box<Records<TcpStream>>),
+    Hello(Box<Records<Overhear<TcpStream>>>),
 }
 
 impl Ready {
@@ -42,6 +49,10 @@ impl Ready {
             Ready::Tls(tls) => {
                 let stream = tls.open(tcp, knock, input, deadline).await?;
                 Ok(Admitted::Tls(Box::new(Records::new(stream))))
+            }
+            Ready::Hello(hello) => {
+                let stream = hello.open(tcp, knock, input, deadline).await?;
+                Ok(Admitted::Hello(Box::new(Records::new(stream))))
             }
         }
     }

@@ -74,7 +74,7 @@ impl Tls {
     }
 }
 
-fn explain(at: &Address, error: &io::Error) -> Error {
+pub(super) fn explain(at: &Address, error: &io::Error) -> Error {
     let tls = error.get_ref().and_then(|inner| inner.downcast_ref::<rustls::Error>());
     if let Some(rustls::Error::InvalidCertificate(certificate)) = tls {
         if let CertificateError::Other(other) = certificate

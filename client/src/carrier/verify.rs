@@ -16,6 +16,7 @@ use rustls::{
     SignatureScheme,
 };
 
+use super::overhear::Recognition;
 use crate::error::Error;
 
 /// By what a server is known.
@@ -78,6 +79,66 @@ fn platform() -> Result<RootCertStore, Error> {
         ));
     }
     Ok(roots)
+}
+
+/// Asks for the pinned key of those who recognised the token. Anybody else is the website, whose
+/// certificate does not matter, since nothing of ours is shown to it.
+#[derive(Debug)]
+pub(super) struct Recognised {
+    pinned: KeyOnly,
+    any: KeyOnly,
+    recognition: Recognition,
+}
+
+impl Recognised {
+    pub(super) fn new(
+        pin: Option<Pin>,
+        provider: &CryptoProvider,
+        recognition: Recognition,
+    ) -> Recognised {
+        let (pinned, any) = (KeyOnly::new(pin, provider), KeyOnly::new(None, provider));
+        Recognised { pinned, any, recognition }
+    }
+
+    fn current(&self) -> &KeyOnly {
+        if self.recognition.is_given() { &self.pinned } else { &self.any }
+    }
+}
+
+impl ServerCertVerifier for Recognised {
+    fn verify_server_cert(
+        &self,
+        end_entity: &CertificateDer<'_>,
+        intermediates: &[CertificateDer<'_>],
+        server_name: &ServerName<'_>,
+        ocsp_response: &[u8],
+        now: UnixTime,
+    ) -> Result<ServerCertVerified, rustls::Error> {
+        let current = self.current();
+        current.verify_server_cert(end_entity, intermediates, server_name, ocsp_response, now)
+    }
+
+    fn verify_tls12_signature(
+        &self,
+        message: &[u8],
+        cert: &CertificateDer<'_>,
+        dss: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, rustls::Error> {
+        self.any.verify_tls12_signature(message, cert, dss)
+    }
+
+    fn verify_tls13_signature(
+        &self,
+        message: &[u8],
+        cert: &CertificateDer<'_>,
+        dss: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, rustls::Error> {
+        self.any.verify_tls13_signature(message, cert, dss)
+    }
+
+    fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
+        self.any.supported_verify_schemes()
+    }
 }
 
 /// Takes a certificate for its key: the pinned one, or without a pin any. Either way the server

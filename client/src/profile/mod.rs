@@ -1,6 +1,7 @@
 //! What a client knows of one server, as its file says it. A value is checked where it is read, so
 //! that a profile in memory is always a right one.
 
+mod alpn;
 mod key;
 mod store;
 mod text;
@@ -16,6 +17,7 @@ use postern_shared::pin::Pin;
 use serde::{Deserialize, Serialize};
 use zeroize::Zeroizing;
 
+pub use alpn::Alpn;
 pub use key::KeySource;
 pub use store::Store;
 
@@ -45,6 +47,13 @@ pub struct Profile {
     pub tls_sni: Option<HostName>,
     #[serde(default, with = "text::option", skip_serializing_if = "Option::is_none")]
     pub tls_pin: Option<Pin>,
+    #[serde(default, with = "text::option", skip_serializing_if = "Option::is_none")]
+    pub hello_sni: Option<HostName>,
+    #[serde(default, with = "text::option", skip_serializing_if = "Option::is_none")]
+    pub hello_pin: Option<Pin>,
+    /// What the hello carrier offers to speak; nothing is like a client without ALPN.
+    #[serde(default = "alpn::usual", with = "text::any", skip_serializing_if = "alpn::is_usual")]
+    pub alpn: Vec<Alpn>,
     /// Relative to the profile.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub ca: Option<PathBuf>,
@@ -95,6 +104,9 @@ impl Profile {
             carriers: invite.carriers,
             tls_sni: invite.tls_sni,
             tls_pin: invite.tls_pin,
+            hello_sni: invite.hello.as_ref().map(|hello| hello.sni.clone()),
+            hello_pin: invite.hello.as_ref().map(|hello| hello.pin),
+            alpn: alpn::usual(),
             ca: None,
             service: default.unwrap_or_default(),
             services: invite.services.into_iter().map(|g| (g.service, g.number)).collect(),
@@ -140,6 +152,7 @@ pub(crate) mod tests {
             carriers: vec![Carrier::Tls, Carrier::Plain],
             tls_sni: HostName::parse(b"ssh.example.com"),
             tls_pin: Some(Pin([4; 32])),
+            hello: None,
         }
     }
 
@@ -156,7 +169,14 @@ pub(crate) mod tests {
         let text = profile().to_toml();
         let back = Profile::from_toml(&text, Path::new("bob.toml"));
         assert_eq!(back.expect("what we wrote"), profile());
-        let bare = Profile { tls_sni: None, tls_pin: None, ..profile() };
+        let bare = Profile {
+            tls_sni: None,
+            tls_pin: None,
+            hello_sni: None,
+            hello_pin: None,
+            alpn: vec![Alpn::H2, Alpn::Http1],
+            ..profile()
+        };
         let back = Profile::from_toml(&bare.to_toml(), Path::new("bob.toml"));
         assert_eq!(back.expect("what we wrote"), bare);
     }
@@ -172,7 +192,7 @@ pub(crate) mod tests {
             ("key = \"ab", "key = \"b", "bob.toml:6: expected 64 hex digits, fd:N"),
             ("key = \"", "kee = \"", "bob.toml:6: unknown field `kee`"),
             ("carriers = [\"tls\", \"plain\"]", "carriers = []", "bob.toml:7: expected at least"),
-            ("\"plain\"", "\"smoke\"", "bob.toml:7: expected \"tls\" or \"plain\""),
+            ("\"plain\"", "\"smoke\"", "bob.toml:7: expected \"hello\", \"tls\" or \"plain\""),
             ("key = \"ab", "key = ab", "bob.toml:6: "),
             ("service = \"ssh\"", "service = \"web\"", "bob.toml: `service` is none"),
         ] {

@@ -9,6 +9,7 @@ use serde::de::{Deserialize, Deserializer, Error};
 use serde::ser::{Serialize, Serializer};
 use zeroize::Zeroizing;
 
+use super::Alpn;
 use crate::names::Host;
 
 /// A value that a profile holds as a string. Use it with `#[serde(with = "text")]`.
@@ -63,9 +64,21 @@ pub(super) mod option {
     }
 }
 
+/// For a list that may be empty.
+pub(super) mod any {
+    pub(crate) use super::list::serialize;
+    use super::{As, Deserialize, Deserializer, Text};
+
+    pub(crate) fn deserialize<'de, T: Text, D: Deserializer<'de>>(
+        from: D,
+    ) -> Result<Vec<T>, D::Error> {
+        Ok(Vec::<As<T>>::deserialize(from)?.into_iter().map(|value| value.0).collect())
+    }
+}
+
 /// For a list of at least one value.
 pub(super) mod list {
-    use super::{As, Deserialize, Deserializer, Error, Serializer, Text};
+    use super::{As, Deserializer, Error, Serializer, Text, any};
 
     pub(crate) fn serialize<T: Text, S: Serializer>(
         values: &[T],
@@ -77,11 +90,11 @@ pub(super) mod list {
     pub(crate) fn deserialize<'de, T: Text, D: Deserializer<'de>>(
         from: D,
     ) -> Result<Vec<T>, D::Error> {
-        let values = Vec::<As<T>>::deserialize(from)?;
+        let values = any::deserialize(from)?;
         if values.is_empty() {
             return Err(D::Error::custom(format_args!("expected at least one of {}", T::FORM)));
         }
-        Ok(values.into_iter().map(|value| value.0).collect())
+        Ok(values)
     }
 }
 
@@ -138,7 +151,7 @@ impl Text for Kid {
 }
 
 impl Text for Carrier {
-    const FORM: &'static str = "\"tls\" or \"plain\"";
+    const FORM: &'static str = "\"hello\", \"tls\" or \"plain\"";
 
     fn read(text: &str) -> Option<Carrier> {
         Carrier::from_name(text)
@@ -146,6 +159,18 @@ impl Text for Carrier {
 
     fn write(&self) -> Zeroizing<String> {
         plain(self)
+    }
+}
+
+impl Text for Alpn {
+    const FORM: &'static str = "\"h2\" or \"http/1.1\"";
+
+    fn read(text: &str) -> Option<Alpn> {
+        [Alpn::H2, Alpn::Http1].into_iter().find(|alpn| alpn.name() == text)
+    }
+
+    fn write(&self) -> Zeroizing<String> {
+        plain(self.name())
     }
 }
 

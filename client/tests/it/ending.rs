@@ -39,7 +39,7 @@ fn abandon(client: &mut Client) {
 
 #[test]
 fn an_ssh_that_was_killed_ends_it() {
-    for carrier in Carrier::ALL {
+    for carrier in server::CARRIERS {
         let home = Home::with(quiet_server(carrier), &[carrier]);
         let mut client = home.connect(&[]);
         assert_eq!(client.read(2), b"hi");
@@ -51,7 +51,7 @@ fn an_ssh_that_was_killed_ends_it() {
 #[test]
 fn an_ssh_that_was_killed_ends_it_also_before_it_is_connected() {
     let server = mute_server();
-    for carrier in Carrier::ALL {
+    for carrier in server::CARRIERS {
         let home = Home::with(server.local_addr().expect("bound"), &[carrier]);
         let mut client = home.connect(&[]);
         // Long enough to be in the handshake, or to have knocked.
@@ -73,7 +73,7 @@ fn a_reader_that_goes_ends_it_though_it_still_writes() {
 
 #[test]
 fn a_reader_that_goes_in_the_middle_of_data_is_no_error() {
-    for carrier in Carrier::ALL {
+    for carrier in server::CARRIERS {
         let home = Home::with(flood(carrier), &[carrier]);
         let mut client = home.connect(&[]);
         client.read(1 << 16);
@@ -93,7 +93,7 @@ fn flood(carrier: Carrier) -> SocketAddr {
 #[test]
 fn signals_end_it_also_while_nobody_reads() {
     for (signal, code) in [(Signal::TERM, 143), (Signal::INT, 130), (Signal::HUP, 0)] {
-        for carrier in Carrier::ALL {
+        for carrier in server::CARRIERS {
             let home = Home::with(flood(carrier), &[carrier]);
             let mut client = home.connect(&[]);
             client.read(1);
@@ -119,7 +119,7 @@ fn signals_end_it_before_it_is_connected() {
 
 #[test]
 fn the_last_words_before_a_hangup_arrive() {
-    for carrier in Carrier::ALL {
+    for carrier in server::CARRIERS {
         let (heard, words) = mpsc::channel();
         let address = server::serve(carrier, move |knocked| {
             let heard = heard.clone();

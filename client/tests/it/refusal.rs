@@ -179,7 +179,7 @@ fn an_end_a_reset_or_another_protocol_is_not_admittance() {
 
 #[test]
 fn a_wrong_key_is_not_admitted() {
-    for carrier in Carrier::ALL {
+    for carrier in server::CARRIERS {
         let home = Home::with(admitting(carrier), &[carrier]);
         home.edit_profile("\nkey = \"33", "\nkey = \"34");
         let (code, stderr) = home.fails(&[], SOON);
@@ -194,7 +194,7 @@ fn admitted_but_no_use() {
         (Status::UpstreamDown, "the service 'ssh' is down behind it"),
         (Status::Busy, "no place left"),
     ] {
-        for carrier in Carrier::ALL {
+        for carrier in server::CARRIERS {
             let address = server::serve(carrier, move |knocked| async move {
                 knocked.answer(status).await.shutdown().await.expect("closed");
             });

@@ -108,6 +108,7 @@ where
                         .expect("a finished handshake");
                     knocked(Box::new(tls), carrier, &binding).await
                 }
+                Carrier::Hello => unreachable!("none of CARRIERS"),
             };
             if let Some(knocked) = knocked {
                 serve(knocked).await;
@@ -154,6 +155,9 @@ fn tls_config() -> Arc<ServerConfig> {
     Arc::new(config)
 }
 
+/// Those that this server speaks; the hello carrier is tried with posternd itself, end to end.
+pub(crate) const CARRIERS: [Carrier; 2] = [Carrier::Tls, Carrier::Plain];
+
 /// What the server would tell a new client.
 pub(crate) fn invite(address: SocketAddr, carriers: &[Carrier]) -> Invite {
     let grant = |service: &str, number| Grant { service: service.to_owned(), number };
@@ -168,5 +172,6 @@ pub(crate) fn invite(address: SocketAddr, carriers: &[Carrier]) -> Invite {
         carriers: carriers.to_vec(),
         tls_sni: HostName::parse(NAME.as_bytes()),
         tls_pin: Some(Pin::of(&CERTIFICATE.signing_key.subject_public_key_info())),
+        hello: None,
     }
 }

@@ -34,7 +34,7 @@ impl Pattern {
 
 #[test]
 fn both_directions_saturated_lose_nothing() {
-    for carrier in Carrier::ALL {
+    for carrier in server::CARRIERS {
         let address = server::serve(carrier, |knocked| async {
             let (mut from, mut to) = tokio::io::split(knocked.admit().await);
             let sending = tokio::spawn(async move {
@@ -80,7 +80,7 @@ fn both_directions_saturated_lose_nothing() {
 
 #[test]
 fn one_byte_at_a_time_arrives() {
-    for carrier in Carrier::ALL {
+    for carrier in server::CARRIERS {
         let address = server::serve(carrier, |knocked| async {
             let mut stream = knocked.admit().await;
             while let Ok(byte) = stream.read_u8().await {
@@ -138,7 +138,7 @@ fn the_service_asked_for_is_the_one_knocked_for() {
 
 #[test]
 fn the_servers_end_ends_it_at_once_and_loses_nothing() {
-    for carrier in Carrier::ALL {
+    for carrier in server::CARRIERS {
         let address = server::serve(carrier, |knocked| async {
             let mut stream = knocked.admit().await;
             stream.write_all(&vec![7; 1 << 20]).await.expect("the client reads");
@@ -161,7 +161,7 @@ fn the_servers_end_ends_it_at_once_and_loses_nothing() {
 
 #[test]
 fn the_answer_after_our_end_arrives() {
-    for carrier in Carrier::ALL {
+    for carrier in server::CARRIERS {
         let address = server::serve(carrier, |knocked| async {
             let mut stream = knocked.admit().await;
             let mut question = Vec::new();

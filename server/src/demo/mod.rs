@@ -13,6 +13,7 @@ use std::process::Command;
 use std::sync::Arc;
 
 use anyhow::{Context, bail};
+use postern_shared::knock::Carrier;
 use postern_shared::pin::Pin;
 use tempfile::TempDir;
 use tokio::net::TcpListener;
@@ -32,8 +33,20 @@ use sshd::Sshd;
 /// The name whose TLS posternd terminates for the tls carrier.
 const KNOCK_NAME: &str = "ssh.demo.example";
 
-/// The profile, and the ssh host.
+/// The website's name.
+const WEBSITE: &str = "localhost";
+
+/// The profile.
 const PROFILE: &str = "demo";
+
+/// The ssh host of a carrier.
+fn host(carrier: Carrier) -> &'static str {
+    match carrier {
+        Carrier::Hello => "demo",
+        Carrier::Tls => "demo-tls",
+        Carrier::Plain => "demo-plain",
+    }
+}
 
 /// Runs the demo until it is interrupted; with `once`, until its own check is done.
 pub async fn run(listen: SocketAddr, once: bool) -> anyhow::Result<()> {
@@ -77,7 +90,7 @@ impl Demo {
         let dir = tempfile::Builder::new().prefix("postern-demo-").tempdir()?;
         let at = |name: &str| dir.path().join(name);
 
-        let website_pin = make_certificate("localhost", &at("website"))?;
+        let website_pin = make_certificate(WEBSITE, &at("website"))?;
         make_certificate(KNOCK_NAME, &at("knock"))?;
         let website = website::serve(&at("website")).await?;
         let echo = echo().await?;
@@ -163,8 +176,9 @@ impl Demo {
                 let config = sshd.ssh_config().display().to_string();
                 let command = sshd.command();
                 format!(
-                    "Knock, and the same port leads to ssh; by TLS, or by bare letters:\n\n    \
-                     ssh -F {config} demo{command}\n    ssh -F {config} demo-plain{command}\n"
+                    "Knock, and the same port leads to ssh; in the TLS hello, inside TLS, or by bare letters:\n\n    \
+                     ssh -F {config} demo{command}\n    ssh -F {config} demo-tls{command}\n    \
+                     ssh -F {config} demo-plain{command}\n"
                 )
             }
             None => {
@@ -211,6 +225,8 @@ fn configuration(
          public = \"{public}\"\n\
          fallback = \"web\"\n\
          state = \"state\"\n\
+         [knock]\n\
+         sni = \"{WEBSITE}\"\n\
          [tls]\n\
          certificate = \"knock/tls.crt\"\n\
          key = \"knock/tls.key\"\n\

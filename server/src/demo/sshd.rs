@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
 use anyhow::{Context, bail};
+use postern_shared::knock::Carrier;
 
 use super::{Demo, PROFILE, find_on_path};
 
@@ -68,7 +69,7 @@ impl Sshd {
         self.file("sshd.log")
     }
 
-    /// The hosts `demo` and `demo-plain`, for the current user.
+    /// The host `demo`, and one for each other carrier, for the current user.
     pub(super) fn write_ssh_config(&self, demo: &Demo) -> anyhow::Result<()> {
         let host_key = fs::read_to_string(self.file("host_key.pub"))?;
         fs::write(self.file("known_hosts"), format!("{PROFILE} {host_key}"))?;
@@ -81,10 +82,17 @@ impl Sshd {
         let (user, user_key, known_hosts) =
             (&self.user, self.file("user_key"), self.file("known_hosts"));
         let (user_key, known_hosts) = (user_key.display(), known_hosts.display());
+        let hosts: String = Carrier::ALL
+            .into_iter()
+            .map(|carrier| {
+                let host = super::host(carrier);
+                format!(
+                    "Host {host}\n    ProxyCommand env {environment} {postern} connect {PROFILE} --carrier {carrier}\n"
+                )
+            })
+            .collect();
         let text = format!(
-            "Host demo\n    ProxyCommand env {environment} {postern} connect {PROFILE} --carrier tls\n\
-             Host demo-plain\n    ProxyCommand env {environment} {postern} connect {PROFILE} --carrier plain\n\
-             Host demo*\n    User {user}\n    HostKeyAlias {PROFILE}\n    IdentityFile {user_key}\n    \
+            "{hosts}Host demo*\n    User {user}\n    HostKeyAlias {PROFILE}\n    IdentityFile {user_key}\n    \
              IdentitiesOnly yes\n    UserKnownHostsFile {known_hosts}\n    StrictHostKeyChecking yes\n    \
              LogLevel ERROR\n"
         );

@@ -84,10 +84,7 @@ async fn tunnel(demo: &Demo, carrier: Carrier) -> anyhow::Result<String> {
 }
 
 async fn ssh(sshd: &Sshd, carrier: Carrier) -> anyhow::Result<()> {
-    let host = match carrier {
-        Carrier::Tls => "demo",
-        Carrier::Plain => "demo-plain",
-    };
+    let host = super::host(carrier);
     let config = sshd.ssh_config();
     let run = async |arguments: &[&str], input: &str| -> anyhow::Result<Output> {
         let (program, arguments) = arguments.split_first().context("no program")?;

@@ -57,6 +57,7 @@ pub struct Client {
     key: ClientKey,
     plain: CarrierKey,
     tls: CarrierKey,
+    hello: CarrierKey,
     ack: CarrierKey,
 }
 
@@ -65,6 +66,7 @@ impl Client {
         match carrier {
             Carrier::Plain => &self.plain,
             Carrier::Tls => &self.tls,
+            Carrier::Hello => &self.hello,
         }
     }
 
@@ -90,6 +92,7 @@ pub struct Clients {
     pub locators: Vec<Locator>,
     plain_locators: Vec<CarrierKey>,
     tls_locators: Vec<CarrierKey>,
+    hello_locators: Vec<CarrierKey>,
     by_kid: HashMap<Kid, Arc<Client>>,
 }
 
@@ -132,6 +135,7 @@ impl Clients {
             server,
             plain_locators: on(Carrier::Plain),
             tls_locators: on(Carrier::Tls),
+            hello_locators: on(Carrier::Hello),
             locators,
             by_kid,
         })
@@ -158,6 +162,7 @@ impl Clients {
         match carrier {
             Carrier::Plain => &self.plain_locators,
             Carrier::Tls => &self.tls_locators,
+            Carrier::Hello => &self.hello_locators,
         }
     }
 
@@ -204,6 +209,7 @@ fn client(entry: Entry, server: &ServerId) -> Result<Client, String> {
         until,
         plain: key.on(Carrier::Plain, server),
         tls: key.on(Carrier::Tls, server),
+        hello: key.on(Carrier::Hello, server),
         ack: key.ack(server),
         key,
     })

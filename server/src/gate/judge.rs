@@ -6,18 +6,91 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use jiff::Timestamp;
+use postern_shared::hello::ClientHello;
 use postern_shared::knock::token::{same_kid, within_window};
-use postern_shared::knock::{Carrier, CarrierKey, Header, Kid, Spend, Status, Token, ack};
+use postern_shared::knock::{
+    Carrier, CarrierKey, Header, HelloToken, Kid, Spend, Status, Token, ack,
+};
 use postern_shared::sniff::LETTERS;
 use subtle::Choice;
 
 use super::clients::{Client, Clients};
 
 /// What somebody shows at the gate.
+#[derive(Clone, Copy, Debug)]
+pub enum Shown<'a> {
+    /// Letters as a connection's first bytes.
+    Plain(&'a [u8; LETTERS]),
+    /// Letters inside TLS, and what ties a token to that session.
+    Tls { letters: &'a [u8; LETTERS], binding: &'a [u8; 32] },
+    /// A hello whose session id may be a token.
+    Hello(&'a ClientHello),
+}
+
+impl<'a> Shown<'a> {
+    pub fn carrier(&self) -> Carrier {
+        match self {
+            Shown::Plain(_) => Carrier::Plain,
+            Shown::Tls { .. } => Carrier::Tls,
+            Shown::Hello(_) => Carrier::Hello,
+        }
+    }
+
+    fn token(self) -> Option<Shape<'a>> {
+        match self {
+            Shown::Plain(letters) => {
+                Some(Shape::Letters { token: Token::from_letters(letters)?, binding: &[] })
+            }
+            Shown::Tls { letters, binding } => {
+                Some(Shape::Letters { token: Token::from_letters(letters)?, binding })
+            }
+            Shown::Hello(hello) => Some(Shape::Hello { token: HelloToken::of(hello)?, hello }),
+        }
+    }
+}
+
+/// What has the form of a token, with all that its tag covers.
+enum Shape<'a> {
+    Letters { token: Token, binding: &'a [u8] },
+    Hello { token: HelloToken, hello: &'a ClientHello },
+}
+
+impl Shape<'_> {
+    fn unmask(&self, locator: &CarrierKey) -> Option<Header> {
+        match self {
+            Shape::Letters { token, .. } => token.unmask(locator),
+            Shape::Hello { token, hello } => token.unmask(hello, locator),
+        }
+    }
+
+    fn verify(&self, key: &CarrierKey) -> Choice {
+        match self {
+            Shape::Letters { token, binding } => token.verify(key, binding),
+            Shape::Hello { token, hello } => token.verify(hello, key),
+        }
+    }
+
+    fn tag(&self) -> [u8; 16] {
+        match self {
+            Shape::Letters { token, .. } => *token.tag(),
+            Shape::Hello { token, .. } => *token.tag(),
+        }
+    }
+
+    /// What an acknowledgement of the service's state answers to.
+    fn nonce(&self) -> [u8; 16] {
+        match self {
+            Shape::Letters { token, .. } => *token.nonce(),
+            Shape::Hello { hello, .. } => {
+                let (nonce, _) = hello.random().split_first_chunk().expect("32 bytes");
+                *nonce
+            }
+        }
+    }
+}
+
 pub(super) struct Claim<'a> {
-    pub carrier: Carrier,
-    pub letters: &'a [u8; LETTERS],
-    pub binding: &'a [u8],
+    pub shown: Shown<'a>,
     pub from: IpAddr,
 }
 
@@ -80,6 +153,11 @@ impl Admitted {
     pub fn acknowledgement(&self, status: Status) -> Option<[u8; ack::LENGTH]> {
         self.wants_ack.then(|| status.seal(self.client.ack_key(), &self.nonce))
     }
+
+    /// The random of a ServerHello that tells the client of this hello that it was recognised.
+    pub fn server_random(&self, hello: &ClientHello, salt: [u8; 16]) -> [u8; 32] {
+        ack::seal_random(self.client.ack_key(), hello.random(), salt)
+    }
 }
 
 pub(super) fn judge(
@@ -89,12 +167,12 @@ pub(super) fn judge(
     window: Duration,
     spend: impl FnOnce([u8; 16], Kid) -> Spend,
 ) -> Verdict {
-    let Some(token) = Token::from_letters(claim.letters) else {
+    let Some(token) = claim.shown.token() else {
         return Verdict::Stranger;
     };
     // Every live locator costs its two HMACs whether or not another one already fitted.
     let mut holder = None;
-    for locator in clients.locators_on(claim.carrier) {
+    for locator in clients.locators_on(claim.shown.carrier()) {
         let (header, client, right) = open(clients, claim, &token, locator, now, window);
         if let (Some(header), Some(client)) = (header, client)
             && bool::from(right.tag)
@@ -107,10 +185,10 @@ pub(super) fn judge(
     };
     match conditions(&header, &client, claim, timely, now, &token, spend) {
         Ok(service) => Verdict::Admitted(Admitted {
-            carrier: claim.carrier,
+            carrier: claim.shown.carrier(),
             service,
             wants_ack: header.ack,
-            nonce: *token.nonce(),
+            nonce: token.nonce(),
             client,
         }),
         Err(reason) => Verdict::Refused { client, reason },
@@ -126,7 +204,7 @@ struct Right {
 fn open(
     clients: &Clients,
     claim: &Claim<'_>,
-    token: &Token,
+    token: &Shape<'_>,
     locator: &CarrierKey,
     now: u64,
     window: Duration,
@@ -134,16 +212,16 @@ fn open(
     let header = token.unmask(locator);
     let client = header.and_then(|header| clients.find(header.kid)).cloned();
     let dummy = CarrierKey::dummy();
-    let key = client.as_ref().map_or(&dummy, |client| client.key_on(claim.carrier));
+    let key = client.as_ref().map_or(&dummy, |client| client.key_on(claim.shown.carrier()));
     let known = match (&header, &client) {
         (Some(header), Some(client)) => same_kid(header.kid, client.kid),
         (Some(_), None) | (None, _) => Choice::from(0),
     };
     let time = header.map_or(0, |header| header.time);
     let right = Right {
-        tag: token.verify(key, claim.binding) & known,
-        time: match claim.carrier {
-            Carrier::Plain => within_window(time, now, window.as_secs()),
+        tag: token.verify(key) & known,
+        time: match claim.shown.carrier() {
+            Carrier::Plain | Carrier::Hello => within_window(time, now, window.as_secs()),
             // Bound to the TLS session: neither a clock nor a memory of spent tokens is needed.
             Carrier::Tls => Choice::from(1),
         },
@@ -159,14 +237,14 @@ fn conditions(
     claim: &Claim<'_>,
     timely: bool,
     now: u64,
-    token: &Token,
+    token: &Shape<'_>,
     spend: impl FnOnce([u8; 16], Kid) -> Spend,
 ) -> Result<String, Refusal> {
     if !timely {
         return Err(Refusal::Clock);
     }
-    match claim.carrier {
-        Carrier::Plain => match spend(*token.tag(), client.kid) {
+    match claim.shown.carrier() {
+        Carrier::Plain | Carrier::Hello => match spend(token.tag(), client.kid) {
             Spend::Fresh => {}
             Spend::Replayed => return Err(Refusal::Replayed),
             Spend::Full => return Err(Refusal::Flood),
@@ -223,7 +301,7 @@ mod tests {
         time: u64,
         service: u16,
         sealed_with: &'static [u8],
-        shown_with: &'static [u8],
+        shown_with: &'static [u8; 32],
         from: &'static str,
     }
 
@@ -235,7 +313,7 @@ mod tests {
         time: NOW,
         service: 1,
         sealed_with: b"",
-        shown_with: b"",
+        shown_with: &[0; 32],
         from: "192.0.2.1",
     };
 
@@ -252,8 +330,12 @@ mod tests {
         let token = Token::seal(&header, [5; 16], &locator, &key, knock.sealed_with);
         let letters = token.letters();
         let from = knock.from.parse().expect("an address");
-        let claim =
-            Claim { carrier: knock.carrier, letters: &letters, binding: knock.shown_with, from };
+        let shown = match knock.carrier {
+            Carrier::Plain => Shown::Plain(&letters),
+            Carrier::Tls => Shown::Tls { letters: &letters, binding: knock.shown_with },
+            Carrier::Hello => unreachable!("its tokens are tested where hellos are made"),
+        };
+        let claim = Claim { shown, from };
         let mut spent = 0;
         let verdict = judge(&clients(), &claim, NOW, WINDOW, |_, _| {
             spent += 1;

@@ -11,13 +11,12 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use postern_shared::knock::{Carrier, Replay};
-use postern_shared::sniff::LETTERS;
+use postern_shared::knock::Replay;
 use tokio::sync::watch;
 
 pub use clients::{Client, Clients};
 pub use first_use::FirstUses;
-pub use judge::{Admitted, Refusal, Verdict};
+pub use judge::{Admitted, Refusal, Shown, Verdict};
 
 use crate::complaint::Complaint;
 use crate::sys;
@@ -51,26 +50,19 @@ impl Gate {
         })
     }
 
-    /// Judges 96 letters that came on `carrier` from `from`. `binding` is what ties a token to its TLS
-    /// session, and empty on plain.
-    pub fn judge(
-        &self,
-        carrier: Carrier,
-        letters: &[u8; LETTERS],
-        binding: &[u8],
-        from: IpAddr,
-        window: Duration,
-    ) -> Verdict {
+    /// Judges what came from `from`.
+    pub fn judge(&self, shown: Shown<'_>, from: IpAddr, window: Duration) -> Verdict {
         let clients = self.clients.borrow().clone();
-        let claim = judge::Claim { carrier, letters, binding, from };
-        let verdict = judge::judge(&clients, &claim, sys::unix_time(), window, |tag, kid| {
+        let claim = judge::Claim { shown, from };
+        judge::judge(&clients, &claim, sys::unix_time(), window, |tag, kid| {
             let mut replay = self.replay.lock().unwrap_or_else(PoisonError::into_inner);
             replay.spend(tag, kid, sys::boot_time())
-        });
-        if let Verdict::Admitted(admitted) = &verdict {
-            self.first_uses.note(admitted.client.kid);
-        }
-        verdict
+        })
+    }
+
+    /// Notes that this client's key was used, by its holder.
+    pub fn note_use(&self, client: &Client) {
+        self.first_uses.note(client.kid);
     }
 
     /// The clients file as it is now, to be put in force with [`set_clients`](Self::set_clients).

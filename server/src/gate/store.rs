@@ -17,6 +17,7 @@ use zeroize::Zeroizing;
 
 use super::clients::{Clients, Entry, File};
 use crate::complaint::Complaint;
+use crate::sys::random;
 
 const HEADER: &str = "# Keys of the clients that may knock. Secret. Written by `posternd client`; posternd reads it\n\
                       # again when it changes.\n\n";
@@ -173,7 +174,7 @@ fn write(path: &Path, file: &File) -> Result<(), Complaint> {
 }
 
 /// Puts a new file in the place of `path`: readers see the old one or the new one, also after a crash.
-pub(super) fn replace(path: &Path, text: &str) -> io::Result<()> {
+pub(crate) fn replace(path: &Path, text: &str) -> io::Result<()> {
     let directory = directory(path);
     let mut fresh = NamedTempFile::new_in(&directory)?;
     fresh.write_all(text.as_bytes())?;
@@ -203,13 +204,15 @@ fn directory(path: &Path) -> PathBuf {
     }
 }
 
-/// Held while the clients file is read to be changed. On a file of its own, since the clients file
-/// itself is replaced.
-struct Lock(#[expect(dead_code, reason = "closing it is what releases the lock")] Handle);
+/// Held while a file is made, or read to be changed. On a file of its own, since that file itself is
+/// replaced.
+pub(crate) struct Lock(
+    #[expect(dead_code, reason = "closing it is what releases the lock")] Handle,
+);
 
 impl Lock {
-    fn take(path: &Path) -> Result<Lock, Complaint> {
-        let lock = path.with_extension("toml.lock");
+    pub(crate) fn take(path: &Path) -> Result<Lock, Complaint> {
+        let lock = with_lock(path);
         let take = || -> io::Result<Handle> {
             let handle = OpenOptions::new().create(true).append(true).mode(0o600).open(&lock)?;
             give_to_owner(&handle, path)?;
@@ -222,10 +225,10 @@ impl Lock {
     }
 }
 
-fn random<const N: usize>() -> [u8; N] {
-    let mut bytes = [0; N];
-    aws_lc_rs::rand::fill(&mut bytes).expect("the system's random source answers");
-    bytes
+fn with_lock(path: &Path) -> PathBuf {
+    let mut name = path.as_os_str().to_owned();
+    name.push(".lock");
+    name.into()
 }
 
 #[cfg(test)]

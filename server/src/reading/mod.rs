@@ -98,30 +98,46 @@ impl<'a> Reading<'a> {
         .transpose()
     }
 
-    /// Without a list: all that can work, tls where TLS is terminated and plain always.
+    pub(crate) fn sni(&self, name: Option<&Spanned<String>>) -> Result<Option<HostName>> {
+        name.map(|name| {
+            HostName::parse(name.get_ref().as_bytes()).ok_or_else(|| {
+                self.complain(name, format!("{:?} is not a host name", name.get_ref()))
+            })
+        })
+        .transpose()
+    }
+
+    /// Without a list: all that can work, hello with a name to show, tls where TLS is terminated and
+    /// plain always.
     pub(crate) fn carriers(
         &self,
         names: Option<&config::List>,
+        shows: bool,
         terminates: bool,
     ) -> Result<Vec<Carrier>> {
+        let lacks = |carrier| match carrier {
+            Carrier::Hello if !shows => {
+                Some("the hello carrier needs [knock] sni: the website's name, which it shows")
+            }
+            Carrier::Tls if !terminates => {
+                Some("the tls carrier needs [tls] with certificate, key and names")
+            }
+            Carrier::Hello | Carrier::Tls | Carrier::Plain => None,
+        };
         let Some(names) = names else {
-            let can = |carrier: &Carrier| *carrier != Carrier::Tls || terminates;
+            let can = |carrier: &Carrier| lacks(*carrier).is_none();
             return Ok(Carrier::ALL.into_iter().filter(can).collect());
         };
         let mut carriers = Vec::new();
         for name in names.get_ref() {
             let carrier = Carrier::from_name(name.get_ref()).ok_or_else(|| {
-                let what = format!(
-                    "no carrier {:?} in this version; there is: tls, plain",
-                    name.get_ref()
-                );
-                self.complain(name, what)
+                let known = Carrier::ALL.map(Carrier::name).join(", ");
+                self.complain(name, format!("no carrier {:?}; there is: {known}", name.get_ref()))
             })?;
             if carriers.contains(&carrier) {
                 return Err(self.complain(name, format!("{carrier} stands twice in carriers")));
             }
-            if carrier == Carrier::Tls && !terminates {
-                let what = "the tls carrier needs [tls] with certificate, key and names";
+            if let Some(what) = lacks(carrier) {
                 return Err(self.complain(name, what));
             }
             carriers.push(carrier);

@@ -39,6 +39,27 @@ impl Status {
     }
 }
 
+/// A ServerHello's random that acknowledges the hello with this random: it looks as random as any, and
+/// `salt` must be.
+pub fn seal_random(ack: &CarrierKey, client: &[u8; 32], salt: [u8; 16]) -> [u8; 32] {
+    let mut random = [0; 32];
+    let mac = ack.mac(&[client, &salt]);
+    for (byte, value) in random.iter_mut().zip(salt.into_iter().chain(mac)) {
+        *byte = value;
+    }
+    random
+}
+
+/// Whether a ServerHello's random acknowledges the hello with the random `client`.
+pub fn opens_random(random: &[u8; 32], ack: &CarrierKey, client: &[u8; 32]) -> bool {
+    match random.split_first_chunk::<LENGTH>() {
+        Some((salt, mac)) => {
+            mac.try_into().is_ok_and(|mac| ack.mac_eq(&[client, salt], mac).into())
+        }
+        None => false,
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -53,5 +74,17 @@ mod tests {
             assert_eq!(Status::open(&sealed, &key, &[7; 16]), None);
         }
         assert_eq!(Status::open(b"HTTP/1.1 400 Bad", &key, &[6; 16]), None);
+    }
+
+    #[test]
+    fn a_server_random_acknowledges_one_hello() {
+        let server = ServerId([5; 16]);
+        let (key, other) =
+            (ClientKey::new([4; 32]).ack(&server), ClientKey::new([3; 32]).ack(&server));
+        let random = seal_random(&key, &[6; 32], [7; 16]);
+        assert!(opens_random(&random, &key, &[6; 32]));
+        assert!(!opens_random(&random, &key, &[5; 32]));
+        assert!(!opens_random(&random, &other, &[6; 32]));
+        assert!(!opens_random(&[7; 32], &key, &[6; 32]));
     }
 }

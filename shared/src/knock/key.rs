@@ -18,17 +18,20 @@ pub enum Carrier {
     Plain,
     /// First application bytes inside TLS, bound to the TLS exporter.
     Tls,
+    /// The session id of a ClientHello, bound to all of it.
+    Hello,
 }
 
 impl Carrier {
     /// Every carrier, in the order in which an invite prefers them.
-    pub const ALL: [Carrier; 2] = [Carrier::Tls, Carrier::Plain];
+    pub const ALL: [Carrier; 3] = [Carrier::Hello, Carrier::Tls, Carrier::Plain];
 
     /// The name in configuration files, invites and key derivation.
     pub fn name(self) -> &'static str {
         match self {
             Carrier::Plain => "plain",
             Carrier::Tls => "tls",
+            Carrier::Hello => "hello",
         }
     }
 
@@ -195,6 +198,7 @@ mod tests {
         let keys = [
             key.on(Carrier::Plain, &server),
             key.on(Carrier::Tls, &server),
+            key.on(Carrier::Hello, &server),
             key.ack(&server),
             key.on(Carrier::Plain, &other),
         ];

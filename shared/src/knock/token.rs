@@ -45,7 +45,7 @@ pub struct Header {
 }
 
 impl Header {
-    fn encode(&self) -> [u8; 16] {
+    pub(super) fn encode(&self) -> [u8; 16] {
         let flags = if self.ack { FLAG_ACK } else { 0 };
         let [k0, k1, k2, k3] = self.kid.value().to_be_bytes();
         let [t0, t1, t2, t3] = self.time.to_be_bytes();
@@ -55,7 +55,7 @@ impl Header {
     }
 
     /// `None` for another version, an unknown intent, kid 0 or any reserved bit that is set.
-    fn decode(bytes: [u8; 16]) -> Option<Header> {
+    pub(super) fn decode(bytes: [u8; 16]) -> Option<Header> {
         let [first, intent, k0, k1, k2, k3, t0, t1, t2, t3, s0, s1, 0, 0, 0, 0] = bytes else {
             return None;
         };
@@ -143,7 +143,7 @@ fn half(letter: u8) -> Option<u8> {
 }
 
 /// Masking and unmasking are one operation.
-fn mask(mut header: [u8; 16], locator: &CarrierKey, nonce: &[u8; 16]) -> [u8; 16] {
+pub(super) fn mask(mut header: [u8; 16], locator: &CarrierKey, nonce: &[u8]) -> [u8; 16] {
     for (byte, pad) in header.iter_mut().zip(locator.mac(&[b"hdr", nonce])) {
         *byte ^= pad;
     }

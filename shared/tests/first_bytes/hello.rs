@@ -29,7 +29,7 @@ fn every_sample_says_what_it_says() {
         assert_eq!(hello.len(), sample.bytes.len(), "{what}");
         assert_eq!(hello.message(), &sample.bytes[5..], "{what}");
         assert_eq!(hello.random()[..], sample.bytes[11..43], "{what}");
-        let session_id = &hello.message()[hello.session_id_offset()..];
+        let session_id = &hello.message()[postern_shared::hello::SESSION_ID..];
         assert!(session_id.starts_with(hello.session_id()), "{what}");
     }
 }

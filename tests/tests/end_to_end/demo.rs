@@ -29,7 +29,7 @@ fn what_demo_prints_can_be_pasted() {
     for ssh in pasted("ssh ") {
         assert_eq!(shell(&format!("{ssh} 'echo hello'")), "hello\n", "{ssh}");
     }
-    assert_eq!((pasted("curl ").count(), pasted("ssh ").count()), (1, 2), "{all}");
+    assert_eq!((pasted("curl ").count(), pasted("ssh ").count()), (1, 3), "{all}");
     demo.signal(Signal::TERM);
     assert_eq!(demo.wait().code(), Some(0));
 }

@@ -5,6 +5,7 @@ mod config_errors;
 mod demo;
 mod fdpass;
 mod forwarding;
+mod hellos;
 mod inherited;
 mod knocks;
 mod limits;

@@ -1,5 +1,7 @@
-//! TLS, both ways: what posternd terminates for the names in `[tls]`, and `tls://` services it calls.
-//! The only file that names rustls; it never decides who is let in.
+//! TLS, both ways: what posternd terminates for the names in `[tls]` and for hellos that knock, and
+//! `tls://` services it calls. Nothing outside names rustls; nothing in it decides who is let in.
+
+mod identity;
 
 use std::fmt;
 use std::io;
@@ -20,6 +22,8 @@ use rustls::{
     SignatureScheme,
 };
 use tokio_rustls::{TlsAcceptor, TlsConnector, TlsStream};
+
+pub use identity::Identity;
 
 use crate::read_ahead::ReadAhead;
 use crate::wire::Wire;
@@ -76,11 +80,7 @@ impl Inward {
         let chain = certificates(certificate)?;
         let secret = PrivateKeyDer::from_pem_file(key)
             .map_err(|source| FileError::Read { path: key.to_owned(), source })?;
-        let not_x509 = || FileError::NotX509 { path: certificate.to_owned() };
-        let leaf = chain.first().ok_or_else(not_x509)?;
-        let parsed = webpki::EndEntityCert::try_from(leaf).map_err(|_| not_x509())?;
-        let pin = Pin::of(&parsed.subject_public_key_info());
-        let self_signed = parsed.issuer() == parsed.subject();
+        let (pin, self_signed) = public_key(&chain, certificate)?;
 
         let unusable = |source| FileError::Unusable { path: key.to_owned(), source };
         let mut config = ServerConfig::builder_with_provider(provider())
@@ -199,6 +199,14 @@ fn certificates(path: &Path) -> Result<Vec<CertificateDer<'static>>, FileError> 
         return Err(FileError::NoCertificate { path: path.to_owned() });
     }
     Ok(chain)
+}
+
+/// The pin of a chain's first certificate, and whether nobody but itself vouches for it.
+fn public_key(chain: &[CertificateDer<'_>], path: &Path) -> Result<(Pin, bool), FileError> {
+    let not_x509 = || FileError::NotX509 { path: path.to_owned() };
+    let leaf = chain.first().ok_or_else(not_x509)?;
+    let parsed = webpki::EndEntityCert::try_from(leaf).map_err(|_| not_x509())?;
+    Ok((Pin::of(&parsed.subject_public_key_info()), parsed.issuer() == parsed.subject()))
 }
 
 fn authorities(path: &Path) -> Result<RootCertStore, FileError> {
