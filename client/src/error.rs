@@ -49,7 +49,10 @@ pub enum Error {
     #[error("admitted at {at}, but the service '{service}' is down behind it; tell its operator")]
     ServiceDown { at: Address, service: String },
 
-    #[error("admitted at {at}, but the server has no place left; try again later")]
+    #[error(
+        "admitted at {at}, but there is no place left: the server is full, or this key has as many \
+         tunnels open as it may; close one, or try again later"
+    )]
     Busy { at: Address },
 
     #[error("the connection to {at} was lost: {}", plain(.cause))]

@@ -73,17 +73,20 @@ pub enum Command {
 #[derive(Debug, Subcommand)]
 pub enum ClientCommand {
     /// Make a key for NAME and print its invite, which is secret, for `postern join`
-    Add {
-        name: String,
-        /// A service it may reach, the first is the usual one; all with knock = true if not given
-        #[arg(long = "service", value_name = "SERVICE")]
-        services: Vec<String>,
-        /// Addresses it may come from; anywhere if not given
-        #[arg(long, value_name = "CIDR")]
-        from: Vec<String>,
-        /// Last day (2026-12-31) or time (2026-12-31T18:00:00Z) at which it is let in
-        #[arg(long, value_name = "DATE")]
-        until: Option<String>,
+    Add(NewKey),
+    /// Give NAME a new key and print its invite; the old one stays good for a while
+    Rotate {
+        #[arg(required_unless_present_any = ["locator", "drop_locator"])]
+        name: Option<String>,
+        /// How long the old key stays good; 0s makes it void at once
+        #[arg(long, value_name = "SPAN", default_value = "7d")]
+        keep: String,
+        /// Instead of a client's key, add a locator, by which clients recognise knocks as knocks
+        #[arg(long, conflicts_with = "name")]
+        locator: bool,
+        /// Drop the older of two locators: who has not been rotated since is a stranger then
+        #[arg(long, conflicts_with_all = ["name", "locator"])]
+        drop_locator: bool,
         #[command(flatten)]
         file: ConfigFile,
     },
@@ -98,6 +101,56 @@ pub enum ClientCommand {
         #[command(flatten)]
         file: ConfigFile,
     },
+}
+
+/// A key to be made, and what narrows it.
+#[derive(Debug, Args)]
+pub struct NewKey {
+    pub name: String,
+    /// A service it may reach, the first is the usual one; all with knock = true if not given
+    #[arg(long = "service", value_name = "SERVICE")]
+    pub services: Vec<String>,
+    /// Addresses it may come from; anywhere if not given
+    #[arg(long, value_name = "CIDR")]
+    pub from: Vec<String>,
+    /// A carrier it may use; all that are enabled if not given
+    #[arg(long = "carrier", value_name = "CARRIER")]
+    pub carriers: Vec<String>,
+    /// First day (2026-12-31) or time (2026-12-31T18:00:00Z) at which it is let in
+    #[arg(long, value_name = "DATE")]
+    pub not_before: Option<String>,
+    /// Last day (2026-12-31) or time (2026-12-31T18:00:00Z) at which it is let in
+    #[arg(long, value_name = "DATE")]
+    pub until: Option<String>,
+    /// When it is let in: "08:00-18:00", "mon-fri 08:00-18:00"; may be given several times
+    #[arg(long, value_name = "TIMES")]
+    pub hours: Vec<String>,
+    /// The time zone of --hours, like Europe/Berlin; this machine's if not given
+    #[arg(long, value_name = "ZONE", requires = "hours")]
+    pub time_zone: Option<String>,
+    /// How many tunnels it may have open at a time
+    #[arg(long, value_name = "N")]
+    pub max_tunnels: Option<usize>,
+    #[command(flatten)]
+    pub file: ConfigFile,
+}
+
+impl NewKey {
+    /// A key for everything that a knock can reach.
+    pub fn named(name: &str, file: ConfigFile) -> NewKey {
+        NewKey {
+            name: name.to_owned(),
+            services: Vec::new(),
+            from: Vec::new(),
+            carriers: Vec::new(),
+            not_before: None,
+            until: None,
+            hours: Vec::new(),
+            time_zone: None,
+            max_tunnels: None,
+            file,
+        }
+    }
 }
 
 #[derive(Debug, Args)]

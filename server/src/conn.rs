@@ -212,8 +212,17 @@ async fn admit(
         turn_away(client, admitted.acknowledgement(Status::Busy)).await;
         return Err(Outcome::Shed);
     };
-    policy.liveness.watch(client.wire());
     let peer = stage.dialing.peer;
+    let Some(entry) = house.tunnels().enter(&admitted, service.clone(), peer) else {
+        record.refused = Some("tunnels");
+        turn_away(client, admitted.acknowledgement(Status::Busy)).await;
+        return Err(Outcome::Shed);
+    };
+    // Its key may have been revoked before the tunnel was listed.
+    if !house.gate.clients().still_has(&admitted.client) {
+        return Err(Outcome::Revoked);
+    }
+    policy.liveness.watch(client.wire());
     let upstream = match connect(&service, &stage.dialing).await {
         Ok(upstream) => upstream,
         Err(failure) => {
@@ -223,11 +232,6 @@ async fn admit(
     };
     if !service.target.is_on_this_machine() {
         policy.liveness.watch(upstream.wire());
-    }
-    let entry = house.tunnels().enter(&admitted, service, peer);
-    // Its key may have been revoked before the tunnel was listed.
-    if !house.gate.clients().still_has(&admitted.client) {
-        return Err(Outcome::Revoked);
     }
     let first_down = admitted.acknowledgement(Status::Ok).map(Vec::from).unwrap_or_default();
     let relay = Relay::new(Guest::Admitted, client, upstream, first_up, first_down);

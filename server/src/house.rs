@@ -137,13 +137,13 @@ impl Tunnel {
 }
 
 impl Tunnels {
-    /// Lists a tunnel until the entry is dropped.
+    /// Lists a tunnel until the entry is dropped; `None` if its client has as many as it may.
     pub fn enter(
         self: &Arc<Tunnels>,
         admitted: &Admitted,
         service: Arc<Service>,
         peer: SocketAddr,
-    ) -> Entry {
+    ) -> Option<Entry> {
         let number = self.next.fetch_add(1, Ordering::Relaxed);
         let tunnel = Arc::new(Tunnel {
             client: admitted.client.clone(),
@@ -154,8 +154,17 @@ impl Tunnels {
             is_cut: AtomicBool::new(false),
             waker: OnceLock::new(),
         });
-        self.table().insert(number, tunnel.clone());
-        Entry { tunnels: self.clone(), number, tunnel }
+        let mut table = self.table();
+        if let Some(most) = admitted.client.terms.max_tunnels {
+            // By name: one client may have two keys.
+            let same = |tunnel: &&Arc<Tunnel>| tunnel.client.name == admitted.client.name;
+            if table.values().filter(same).count() >= most {
+                return None;
+            }
+        }
+        table.insert(number, tunnel.clone());
+        drop(table);
+        Some(Entry { tunnels: self.clone(), number, tunnel })
     }
 
     fn cut_where(&self, gone: impl Fn(&Client) -> bool) {

@@ -16,6 +16,7 @@ pub mod early;
 pub mod follow;
 pub mod front;
 pub mod gate;
+pub mod hours;
 pub mod house;
 pub mod identity;
 pub mod inherit;

@@ -21,7 +21,7 @@ use tokio::signal::unix::{SignalKind, signal};
 
 use crate::boot::{self, Running};
 use crate::certificate;
-use crate::cli::{ClientCommand, ConfigFile};
+use crate::cli::{ClientCommand, ConfigFile, NewKey};
 use crate::commands;
 use crate::config::{Log, LogLevel};
 use crate::inherit::Inherited;
@@ -119,13 +119,7 @@ impl Demo {
     /// Adds a client and answers its invite.
     fn invite(&self, name: &str) -> anyhow::Result<String> {
         let file = ConfigFile { config: self.dir.path().join("posternd.toml") };
-        let add = ClientCommand::Add {
-            name: name.to_owned(),
-            services: Vec::new(),
-            from: Vec::new(),
-            until: None,
-            file,
-        };
+        let add = ClientCommand::Add(NewKey::named(name, file));
         let invite = commands::client(&add)?.text;
         self.running.reload_clients()?;
         Ok(invite)

@@ -2,11 +2,9 @@
 //! file system, which is `store.rs`'s work.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
-use std::net::IpAddr;
 use std::path::Path;
 use std::sync::Arc;
 
-use ipnet::IpNet;
 use jiff::Timestamp;
 use postern_shared::hex;
 use postern_shared::invite::Grant;
@@ -15,6 +13,7 @@ use serde::{Deserialize, Serialize};
 use toml::Spanned;
 use zeroize::Zeroizing;
 
+use super::terms::{Terms, Written};
 use crate::complaint::Complaint;
 
 /// A rotation has the old locator and the new one live; a judged knock costs two HMACs for each.
@@ -42,7 +41,43 @@ pub(super) struct Entry {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub from: Option<Vec<String>>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub carriers: Option<Vec<String>>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub not_before: Option<String>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub until: Option<String>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub hours: Option<Vec<String>>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub time_zone: Option<String>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub max_tunnels: Option<usize>,
+    /// The key before the last rotation.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub old: Option<Old>,
+}
+
+/// A key that was replaced and is still good for a while.
+#[derive(Deserialize, Serialize)]
+#[serde(rename_all = "kebab-case", deny_unknown_fields)]
+pub(super) struct Old {
+    pub kid: u32,
+    pub key: Zeroizing<String>,
+    pub until: String,
+}
+
+impl Entry {
+    fn written(&self) -> Written {
+        Written {
+            from: self.from.clone(),
+            carriers: self.carriers.clone(),
+            not_before: self.not_before.clone(),
+            until: self.until.clone(),
+            hours: self.hours.clone(),
+            time_zone: self.time_zone.clone(),
+            max_tunnels: self.max_tunnels,
+        }
+    }
 }
 
 /// A client whose knock can be verified.
@@ -51,9 +86,9 @@ pub struct Client {
     pub name: String,
     pub kid: Kid,
     pub services: Vec<Grant>,
-    /// Where it may come from; empty is anywhere.
-    pub from: Vec<IpNet>,
-    pub until: Option<Timestamp>,
+    pub terms: Terms,
+    /// Whether a newer key has replaced this one, which is good until its terms say.
+    pub replaced: bool,
     key: ClientKey,
     plain: CarrierKey,
     tls: CarrierKey,
@@ -74,10 +109,6 @@ impl Client {
         &self.ack
     }
 
-    pub(super) fn may_come_from(&self, from: IpAddr) -> bool {
-        self.from.is_empty() || self.from.iter().any(|net| net.contains(&from))
-    }
-
     pub(super) fn service(&self, number: u16) -> Option<&str> {
         let grant = self.services.iter().find(|grant| grant.number == number)?;
         Some(&grant.service)
@@ -94,6 +125,7 @@ pub struct Clients {
     tls_locators: Vec<CarrierKey>,
     hello_locators: Vec<CarrierKey>,
     by_kid: HashMap<Kid, Arc<Client>>,
+    names: usize,
 }
 
 impl Clients {
@@ -124,10 +156,13 @@ impl Clients {
                 return Err(complain(format!("a second client named {:?}", entry.name)));
             }
             let name = entry.name.clone();
-            let client = client(entry, &server)
+            let keys = keys(entry, &server)
                 .map_err(|what| complain(format!("client {name:?}: {what}")))?;
-            if by_kid.insert(client.kid, Arc::new(client)).is_some() {
-                return Err(complain(format!("client {name:?}: its kid stands twice in the file")));
+            for client in keys {
+                if by_kid.insert(client.kid, Arc::new(client)).is_some() {
+                    let what = format!("client {name:?}: its kid stands twice in the file");
+                    return Err(complain(what));
+                }
             }
         }
         let on = |carrier| locators.iter().map(|l: &Locator| l.on(carrier, &server)).collect();
@@ -138,20 +173,27 @@ impl Clients {
             hello_locators: on(Carrier::Hello),
             locators,
             by_kid,
+            names: names.len(),
         })
     }
 
+    /// How many there are; one may have two keys.
     pub fn len(&self) -> usize {
-        self.by_kid.len()
+        self.names
     }
 
     pub fn is_empty(&self) -> bool {
-        self.by_kid.is_empty()
+        self.names == 0
     }
 
-    /// In no particular order.
+    /// Each with its newest key, in no particular order.
     pub fn iter(&self) -> impl Iterator<Item = &Arc<Client>> {
-        self.by_kid.values()
+        self.by_kid.values().filter(|client| !client.replaced)
+    }
+
+    /// Those whose newest key replaced one, with that one.
+    pub fn replaced(&self) -> impl Iterator<Item = &Arc<Client>> {
+        self.by_kid.values().filter(|client| client.replaced)
     }
 
     pub(super) fn find(&self, kid: Kid) -> Option<&Arc<Client>> {
@@ -172,11 +214,8 @@ impl Clients {
     }
 }
 
-/// An entry that can hold. The error never quotes the key.
-fn client(entry: Entry, server: &ServerId) -> Result<Client, String> {
-    let kid = Kid::new(entry.kid).ok_or("kid must not be 0")?;
-    let key: [u8; 32] = hex::decode(&entry.key).ok_or("key must be 64 hexadecimal digits")?;
-    let key = ClientKey::new(key);
+/// The keys of an entry that can hold. The error never quotes one.
+fn keys(entry: Entry, server: &ServerId) -> Result<Vec<Client>, String> {
     if entry.services.is_empty() {
         return Err("services names none".to_owned());
     }
@@ -184,46 +223,36 @@ fn client(entry: Entry, server: &ServerId) -> Result<Client, String> {
     if numbers.len() < entry.services.len() {
         return Err("two of its services have the same number".to_owned());
     }
-    if entry.from.as_ref().is_some_and(Vec::is_empty) {
-        return Err(
-            "from names nothing; leave it out to let the client come from anywhere".to_owned()
-        );
-    }
-    let services =
+    let terms = Terms::read(&entry.written())?;
+    let services: Vec<_> =
         entry.services.into_iter().map(|(service, number)| Grant { service, number }).collect();
-    let from = entry
-        .from
-        .unwrap_or_default()
-        .iter()
-        .map(|text| parse_net(text).ok_or_else(|| format!("{text:?} is not an address range")))
-        .collect::<Result<_, _>>()?;
-    let until = entry
-        .until
-        .map(|text| text.parse().map_err(|_| format!("until = {text:?} is not a time (RFC 3339)")))
-        .transpose()?;
-    Ok(Client {
-        name: entry.name,
-        kid,
-        services,
-        from,
-        until,
-        plain: key.on(Carrier::Plain, server),
-        tls: key.on(Carrier::Tls, server),
-        hello: key.on(Carrier::Hello, server),
-        ack: key.ack(server),
-        key,
-    })
-}
-
-/// An address range in CIDR notation, or one address; a v4-mapped one is the v4 one that it means.
-pub fn parse_net(text: &str) -> Option<IpNet> {
-    let net: IpNet = text.parse().ok().or_else(|| text.parse::<IpAddr>().ok().map(IpNet::from))?;
-    match (net.addr().to_canonical(), net.prefix_len().checked_sub(96)) {
-        (IpAddr::V4(v4), Some(prefix)) if net.addr().is_ipv6() => {
-            IpNet::new(IpAddr::V4(v4), prefix).ok()
-        }
-        _ => Some(net),
+    let client = |kid: u32, key: &str, terms: Terms, replaced: bool| {
+        let kid = Kid::new(kid).ok_or("kid must not be 0")?;
+        let key: [u8; 32] = hex::decode(key).ok_or("key must be 64 hexadecimal digits")?;
+        let key = ClientKey::new(key);
+        Ok::<_, &str>(Client {
+            name: entry.name.clone(),
+            kid,
+            services: services.clone(),
+            terms,
+            replaced,
+            plain: key.on(Carrier::Plain, server),
+            tls: key.on(Carrier::Tls, server),
+            hello: key.on(Carrier::Hello, server),
+            ack: key.ack(server),
+            key,
+        })
+    };
+    let mut keys = vec![client(entry.kid, &entry.key, terms.clone(), false)?];
+    if let Some(old) = &entry.old {
+        let until: Timestamp = old
+            .until
+            .parse()
+            .map_err(|_| format!("old.until = {:?} is not a time (RFC 3339)", old.until))?;
+        let until = terms.until.map_or(until, |all| all.min(until));
+        keys.push(client(old.kid, &old.key, Terms { until: Some(until), ..terms }, true)?);
     }
+    Ok(keys)
 }
 
 #[cfg(test)]
@@ -262,8 +291,7 @@ mod tests {
             (alice.name.as_str(), alice.service(1), alice.service(2)),
             ("alice", Some("ssh"), None)
         );
-        assert!(alice.may_come_from("10.9.9.9".parse().expect("an address")));
-        assert!(!alice.may_come_from("192.0.2.1".parse().expect("an address")));
+        assert_eq!((alice.terms.from.len(), alice.terms.until.is_some()), (2, true));
         assert!(clients.still_has(alice));
     }
 
@@ -285,11 +313,23 @@ mod tests {
     }
 
     #[test]
-    fn a_mapped_range_is_the_range_it_means() {
-        let net = parse_net("::ffff:10.0.0.0/104").expect("a range");
-        assert!(net.contains(&"10.200.0.1".parse::<IpAddr>().expect("an address")));
-        assert_eq!(parse_net("::ffff:10.0.0.1"), parse_net("10.0.0.1"));
-        assert_eq!(parse_net("10.0.0.0/33"), None);
+    fn a_replaced_key_is_good_for_a_while() {
+        let old = format!(
+            "until = \"2031-01-01T00:00:00Z\"\nold = {{ kid = 8, key = \"{}\", until = \"2030-01-01T00:00:00Z\" }}",
+            "04".repeat(32)
+        );
+        let text = file(&entry("alice", 7, &old));
+        let clients = Clients::parse(Path::new("clients.toml"), &text).expect("sound");
+        assert_eq!((clients.len(), clients.iter().count()), (1, 1));
+        let until =
+            |kid| Kid::new(kid).and_then(|kid| clients.find(kid)).and_then(|c| c.terms.until);
+        assert!(until(8) < until(7));
+        assert_eq!(
+            clients.replaced().map(|old| old.kid).collect::<Vec<_>>(),
+            [Kid::new(8).expect("not 0")]
+        );
+        let same = complaint(&text.replace("kid = 8", "kid = 7"));
+        assert!(same.ends_with("its kid stands twice in the file"), "{same}");
     }
 
     #[test]
@@ -310,7 +350,7 @@ mod tests {
             ),
             (
                 file(&entry("a", 1, "from = []")),
-                "clients.toml:3:1: client \"a\": from names nothing; leave it out to let the client come from anywhere",
+                "clients.toml:3:1: client \"a\": from names nothing; leave it out so that it does not narrow",
             ),
             (
                 file(&entry("a", 1, "")).replace("ssh = 1", "ssh = 1, git = 1"),

@@ -116,10 +116,16 @@ pub enum Refusal {
     Replayed,
     /// Too many tokens in too short a time to remember them all.
     Flood,
-    /// The client's `until` has passed.
+    /// The key's `until` has passed.
     Expired,
-    /// The client may not come from this address.
+    /// The key's `not-before` is still to come.
+    Early,
+    /// It is not one of the key's hours.
+    Hours,
+    /// The key may not be used from this address.
     Address,
+    /// The key may not be shown by this carrier.
+    Carrier,
     /// The client may not ask for this service.
     Service,
 }
@@ -132,7 +138,10 @@ impl Refusal {
             Refusal::Replayed => "replayed",
             Refusal::Flood => "flood",
             Refusal::Expired => "expired",
+            Refusal::Early => "not-before",
+            Refusal::Hours => "hours",
             Refusal::Address => "address",
+            Refusal::Carrier => "carrier",
             Refusal::Service => "service",
         }
     }
@@ -251,17 +260,13 @@ fn conditions(
         },
         Carrier::Tls => {}
     }
-    if client.until.is_some_and(|until| has_passed(until, now)) {
-        return Err(Refusal::Expired);
-    }
-    if !client.may_come_from(claim.from) {
-        return Err(Refusal::Address);
+    let at = i64::try_from(now).ok().and_then(|now| Timestamp::from_second(now).ok());
+    if let Some(reason) =
+        client.terms.refuse(at.unwrap_or(Timestamp::MAX), claim.from, claim.shown.carrier())
+    {
+        return Err(reason);
     }
     client.service(header.service).map(str::to_owned).ok_or(Refusal::Service)
-}
-
-fn has_passed(until: Timestamp, now: u64) -> bool {
-    u64::try_from(until.as_second()).is_ok_and(|until| until <= now) || until.as_second() < 0
 }
 
 #[cfg(test)]

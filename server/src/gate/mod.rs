@@ -5,6 +5,7 @@ pub mod clients;
 pub mod first_use;
 mod judge;
 pub mod store;
+pub mod terms;
 
 use std::net::IpAddr;
 use std::path::{Path, PathBuf};

@@ -6,6 +6,7 @@ use std::io::{self, Write};
 use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 
+use jiff::Timestamp;
 use postern_shared::hex;
 use postern_shared::invite::Grant;
 use postern_shared::knock::{ClientKey, Kid};
@@ -15,7 +16,8 @@ use toml::Spanned;
 use tracing::info;
 use zeroize::Zeroizing;
 
-use super::clients::{Clients, Entry, File};
+use super::clients::{Clients, Entry, File, MAX_LOCATORS, Old};
+use super::terms::Written;
 use crate::complaint::Complaint;
 use crate::sys::random;
 
@@ -54,8 +56,7 @@ pub fn read(path: &Path) -> Result<Clients, Complaint> {
 pub struct NewClient {
     pub name: String,
     pub services: Vec<String>,
-    pub from: Vec<String>,
-    pub until: Option<String>,
+    pub terms: Written,
 }
 
 /// The key that an added client was given.
@@ -76,6 +77,8 @@ pub enum ChangeError {
     Taken(String),
     #[error("no client is named {0:?}; `posternd client list` shows them")]
     Unknown(String),
+    #[error("{0}")]
+    Locators(&'static str),
 }
 
 /// Adds a client with a key of its own.
@@ -86,25 +89,101 @@ pub fn add(path: &Path, new: NewClient) -> Result<Added, ChangeError> {
     if file.client.iter().any(|entry| entry.get_ref().name == new.name) {
         return Err(ChangeError::Taken(new.name));
     }
-    let taken = |kid: u32| file.client.iter().any(|entry| entry.get_ref().kid == kid);
-    let kid = std::iter::repeat_with(|| u32::from_be_bytes(random()))
-        .filter(|kid| !taken(*kid))
-        .find_map(Kid::new)
-        .expect("an endless source of numbers");
-    let key = ClientKey::new(random());
+    let (kid, key) = (new_kid(&file), ClientKey::new(random()));
     let services: Vec<Grant> =
         (1..).zip(new.services).map(|(number, service)| Grant { service, number }).collect();
+    let Written { from, carriers, not_before, until, hours, time_zone, max_tunnels } = new.terms;
     let entry = Entry {
         name: new.name,
         kid: kid.value(),
         key: hex::encode(key.expose()),
         services: services.iter().map(|grant| (grant.service.clone(), grant.number)).collect(),
-        from: (!new.from.is_empty()).then_some(new.from),
-        until: new.until,
+        from,
+        carriers,
+        not_before,
+        until,
+        hours,
+        time_zone,
+        max_tunnels,
+        old: None,
     };
     file.client.push(Spanned::new(0..0, entry));
     write(path, &file)?;
     Ok(Added { kid, key, services, clients: read(path)? })
+}
+
+/// Gives a client a new key; the one it has stays good until `until`, and one before that goes.
+pub fn rotate(path: &Path, name: &str, until: Timestamp) -> Result<Added, ChangeError> {
+    let path = &real(path);
+    let _lock = Lock::take(path)?;
+    let mut file = parse(path)?;
+    let (kid, key) = (new_kid(&file), ClientKey::new(random()));
+    let entry = file.client.iter_mut().map(Spanned::get_mut).find(|entry| entry.name == name);
+    let entry = entry.ok_or_else(|| ChangeError::Unknown(name.to_owned()))?;
+    let old_key = std::mem::replace(&mut entry.key, hex::encode(key.expose()));
+    let old_kid = std::mem::replace(&mut entry.kid, kid.value());
+    entry.old = (until > Timestamp::now()).then(|| Old {
+        kid: old_kid,
+        key: old_key,
+        until: until.to_string(),
+    });
+    let mut services: Vec<_> = entry
+        .services
+        .iter()
+        .map(|(service, number)| Grant { service: service.clone(), number: *number })
+        .collect();
+    services.sort_by_key(|grant| grant.number);
+    write(path, &file)?;
+    Ok(Added { kid, key, services, clients: read(path)? })
+}
+
+/// Adds a locator, which new invites carry from now on; those that have the older one stay good.
+pub fn add_locator(path: &Path) -> Result<(), ChangeError> {
+    change_locators(path, |locators| {
+        if locators.len() >= MAX_LOCATORS {
+            return Err(ChangeError::Locators(
+                "two locators are live already; first drop the older one with --drop-locator",
+            ));
+        }
+        locators.insert(0, hex::encode(&random::<32>()));
+        Ok(())
+    })
+}
+
+/// Drops the older locator, and with it what the clients who have it can show or recognise.
+pub fn drop_locator(path: &Path) -> Result<(), ChangeError> {
+    change_locators(path, |locators| {
+        if locators.len() < MAX_LOCATORS {
+            return Err(ChangeError::Locators(
+                "there is one locator, which every client has; add another with --locator",
+            ));
+        }
+        locators.truncate(1);
+        Ok(())
+    })
+}
+
+fn change_locators(
+    path: &Path,
+    change: impl FnOnce(&mut Vec<Zeroizing<String>>) -> Result<(), ChangeError>,
+) -> Result<(), ChangeError> {
+    let path = &real(path);
+    let _lock = Lock::take(path)?;
+    let mut file = parse(path)?;
+    change(&mut file.locators)?;
+    Ok(write(path, &file)?)
+}
+
+fn new_kid(file: &File) -> Kid {
+    let taken = |kid: u32| {
+        let mut entries = file.client.iter().map(Spanned::get_ref);
+        entries
+            .any(|entry| entry.kid == kid || entry.old.as_ref().is_some_and(|old| old.kid == kid))
+    };
+    std::iter::repeat_with(|| u32::from_be_bytes(random()))
+        .filter(|kid| !taken(*kid))
+        .find_map(Kid::new)
+        .expect("an endless source of numbers")
 }
 
 /// Removes a client; answers the kid that its key had.
@@ -239,8 +318,7 @@ mod tests {
         NewClient {
             name: name.to_owned(),
             services: vec!["ssh".to_owned()],
-            from: Vec::new(),
-            until: None,
+            terms: Written::default(),
         }
     }
 
@@ -260,6 +338,39 @@ mod tests {
         assert!(revoke(&path, "alice").is_err());
         let clients = read(&path).expect("read");
         assert_eq!(clients.iter().map(|client| client.name.as_str()).collect::<Vec<_>>(), ["bob"]);
+    }
+
+    #[test]
+    fn a_rotated_key_leaves_one_behind() {
+        let dir = tempfile::tempdir().expect("a directory");
+        let path = dir.path().join("clients.toml");
+        open(&path).expect("made");
+        let first = add(&path, new("alice")).expect("added");
+        let later = Timestamp::now() + std::time::Duration::from_secs(3600);
+        let second = rotate(&path, "alice", later).expect("rotated");
+        assert_ne!((first.kid, &first.key), (second.kid, &second.key));
+        assert_eq!(first.services, second.services);
+        let old = |clients: &Clients| clients.replaced().map(|old| old.kid).collect::<Vec<_>>();
+        assert_eq!(old(&second.clients), [first.kid]);
+        let third = rotate(&path, "alice", later).expect("rotated");
+        assert_eq!(old(&third.clients), [second.kid]);
+        let fourth = rotate(&path, "alice", Timestamp::now()).expect("rotated");
+        assert_eq!(old(&fourth.clients), []);
+        assert!(rotate(&path, "bob", later).is_err());
+    }
+
+    #[test]
+    fn two_locators_may_be_live() {
+        let dir = tempfile::tempdir().expect("a directory");
+        let path = dir.path().join("clients.toml");
+        let first = open(&path).expect("made").locators;
+        assert!(drop_locator(&path).is_err());
+        add_locator(&path).expect("added");
+        let both = read(&path).expect("read").locators;
+        assert_eq!((both.len(), both.last()), (2, first.first()));
+        assert!(add_locator(&path).is_err());
+        drop_locator(&path).expect("dropped");
+        assert_eq!(read(&path).expect("read").locators, both[..1]);
     }
 
     #[test]

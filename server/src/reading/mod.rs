@@ -17,7 +17,7 @@ use toml::Spanned;
 
 use crate::complaint::Complaint;
 use crate::config;
-use crate::gate::clients::parse_net;
+use crate::gate::terms::parse_net;
 use crate::policy::Terminated;
 use crate::route::{FirstBytes, NamePattern, Route, Wanted};
 use crate::service::{Endpoint, Service};

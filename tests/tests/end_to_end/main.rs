@@ -7,6 +7,7 @@ mod fdpass;
 mod forwarding;
 mod hellos;
 mod inherited;
+mod keys;
 mod knocks;
 mod limits;
 mod operations;

@@ -1,0 +1,157 @@
+//! The short commands: check, status, reload, client, cert. Each answers what to print, or why not;
+//! nothing is printed here.
+
+mod clients;
+
+use std::fmt::Write as _;
+use std::path::Path;
+
+pub use clients::client;
+
+use crate::boot::Refused;
+use crate::certificate;
+use crate::complaint::Complaint;
+use crate::gate::store;
+use crate::ops::admin::{AskError, Request, Status, ask};
+use crate::policy::{Policy, State};
+
+/// Why a command did not do what it was asked.
+#[derive(Debug, thiserror::Error)]
+pub enum CommandError {
+    #[error(transparent)]
+    File(#[from] Complaint),
+    #[error(transparent)]
+    Change(store::ChangeError),
+    #[error(transparent)]
+    Refused(#[from] Refused),
+    #[error(transparent)]
+    Ask(#[from] AskError),
+    #[error(transparent)]
+    Certificate(#[from] certificate::CertificateError),
+    #[error(
+        "the key is revoked in the clients file, but {source}; see to it that posternd takes it"
+    )]
+    NotTaken { source: AskError },
+    #[error("{0}")]
+    Usage(String),
+}
+
+impl From<store::ChangeError> for CommandError {
+    /// A file that cannot be read is the same fault for every command.
+    fn from(error: store::ChangeError) -> CommandError {
+        match error {
+            store::ChangeError::File(complaint) => complaint.into(),
+            store::ChangeError::Taken(_)
+            | store::ChangeError::Unknown(_)
+            | store::ChangeError::Locators(_) => CommandError::Change(error),
+        }
+    }
+}
+
+/// What to print: `text` on stdout, `remarks` on stderr.
+#[derive(Debug, Default)]
+pub struct Answer {
+    pub text: String,
+    pub remarks: Vec<String>,
+}
+
+impl From<String> for Answer {
+    fn from(text: String) -> Answer {
+        Answer { text, remarks: Vec::new() }
+    }
+}
+
+type Result<T> = std::result::Result<T, CommandError>;
+
+pub fn check(config: &Path) -> Result<Answer> {
+    let policy = Policy::load(config)?;
+    let mut remarks: Vec<_> =
+        policy.warnings.iter().map(|warning| format!("warning: {warning}")).collect();
+    if policy.state.clients_file().exists() {
+        let clients = store::read(&policy.state.clients_file())?;
+        for client in clients.iter() {
+            let lost =
+                client.services.iter().filter(|g| policy.knock_service(&g.service).is_none());
+            remarks.extend(lost.map(|grant| {
+                let (client, service) = (&client.name, &grant.service);
+                format!("warning: client {client:?} may ask for {service:?}, which no service with knock = true is")
+            }));
+        }
+    }
+    Ok(Answer { text: format!("{}: ok\n", config.display()), remarks })
+}
+
+pub fn status(config: &Path, json: bool) -> Result<Answer> {
+    let socket = State::of(config)?.admin_socket();
+    let Some(status) = ask(&socket, Request::Status)? else {
+        return Err(AskError::NotUnderstood(socket.display().to_string()).into());
+    };
+    if json {
+        let text = serde_json::to_string_pretty(&status)
+            .map_err(|_| AskError::NotUnderstood(socket.display().to_string()))?;
+        return Ok(Answer::from(text + "\n"));
+    }
+    Ok(Answer::from(describe(&status)))
+}
+
+fn describe(status: &Status) -> String {
+    let mut text = String::new();
+    let places = &status.places;
+    let mut line = |what: &str, value: String| {
+        writeln!(text, "{what:<12}{value}").expect("writing to a String cannot fail");
+    };
+    line(
+        "posternd",
+        format!("{}, pid {}, up {}", status.version, status.pid, span(status.uptime_seconds)),
+    );
+    line("listening", status.listeners.join(", "));
+    line("clients", status.clients.to_string());
+    line("accepted", status.accepted.to_string());
+    line(
+        "open now",
+        format!(
+            "{} undecided, {} visitors, {} admitted",
+            places.undecided, places.visitors, places.admitted
+        ),
+    );
+    line(
+        "knocks",
+        format!("{} admitted, {} refused", status.knocks.admitted, status.knocks.refused),
+    );
+    let ended: Vec<_> = status
+        .outcomes
+        .iter()
+        .filter(|(_, count)| **count > 0)
+        .map(|(outcome, count)| format!("{count} {outcome}"))
+        .collect();
+    line("ended", if ended.is_empty() { "none".to_owned() } else { ended.join(", ") });
+    for tunnel in &status.tunnels {
+        let (client, service) = (&tunnel.client, &tunnel.service);
+        let (peer, carrier) = (&tunnel.peer, &tunnel.carrier);
+        line(
+            "tunnel",
+            format!("{client} to {service} from {peer} by {carrier}, {}", span(tunnel.seconds)),
+        );
+    }
+    text
+}
+
+fn span(seconds: u64) -> String {
+    match (seconds / 86_400, seconds / 3600 % 24, seconds / 60 % 60, seconds % 60) {
+        (0, 0, 0, s) => format!("{s} s"),
+        (0, 0, m, s) => format!("{m} min {s} s"),
+        (0, h, m, _) => format!("{h} h {m} min"),
+        (d, h, _, _) => format!("{d} d {h} h"),
+    }
+}
+
+pub fn reload(config: &Path) -> Result<Answer> {
+    match ask(&State::of(config)?.admin_socket(), Request::Reload) {
+        Ok(_) => Ok(Answer::from("reloaded\n".to_owned())),
+        Err(refused) => {
+            // A bad file is told as `check` tells it, with the same exit status.
+            Policy::load(config)?;
+            Err(refused.into())
+        }
+    }
+}
