@@ -141,7 +141,10 @@ async fn way_in(house: &House, arrival: Arrival, record: &mut Record) -> Result<
         record.way = stage.fallback_way();
         if let Some(service) = stage.route(&policy, &seen) {
             record.way = Way::Route;
-            early = Early::new(service.clone(), stage.dialing);
+            // Where it leads to the website all the same, the website's timers are running already.
+            if !Arc::ptr_eq(service, early.service()) {
+                early = Early::new(service.clone(), stage.dialing);
+            }
         }
         return visit(house, &policy, front, early, record).await;
     }

@@ -1,12 +1,15 @@
 //! Where visitors go: by the name in their ClientHello however it is cut, by protocol, by silence.
 
-use std::io::Write;
+use std::io::{Read, Write};
 use std::net::Ipv4Addr;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::thread;
 use std::time::Duration;
 
 use postern_tests::net::{Then, connect, connect_from, read_all};
 use postern_tests::posternd::config;
+use postern_tests::process::text;
 use postern_tests::tls::{hello, send};
 use postern_tests::{Nginx, Pace, Posternd, Scratch, TcpService, TlsClient, exchange};
 
@@ -129,4 +132,24 @@ fn late_but_in_time_is_not_silent() {
     thread::sleep(Duration::from_millis(200));
     stream.write_all(&hello(Some("www.example.com"))).expect("write");
     assert_eq!(read_all(&mut stream).bytes, b"web");
+}
+
+/// The website was dialled while the connection was undecided, and its timers run since then.
+#[test]
+fn a_route_to_the_website_takes_the_connection_that_is_there() {
+    let accepted = Arc::new(AtomicUsize::new(0));
+    let website = TcpService::start(move |mut stream| {
+        let number = accepted.fetch_add(1, Ordering::Relaxed) + 1;
+        if stream.read(&mut [0; 64]).is_ok() {
+            let _ = write!(stream, "connection {number}");
+        }
+    });
+    let scratch = Scratch::new();
+    let silent = SILENT.replace("1500ms", "200ms").replace("greeter", "web");
+    let server = Posternd::start(&scratch, &config(website.address(), &silent));
+    let mut stream = connect(server.address());
+    // Longer than the route waits.
+    thread::sleep(Duration::from_millis(400));
+    stream.write_all(b"hello").expect("write");
+    assert_eq!(text(&read_all(&mut stream).bytes), "connection 1");
 }
