@@ -16,6 +16,9 @@ use crate::wire::Wire;
 /// First bytes looked at, at the most: nobody asks for more than a ClientHello can have.
 const MOST: usize = MAX_HELLO;
 
+/// Most hellos and all knocks fit.
+const USUAL: usize = 2048;
+
 /// Waits for more bytes, at the most. Beyond this somebody plays with segments, and is a visitor.
 const MOST_LOOKS: u32 = 512;
 
@@ -173,8 +176,9 @@ fn set_low_water(wire: &Wire, current: &mut usize, wanted: usize) -> io::Result<
 
 /// Copies what lies in the kernel into `seen`.
 fn peek(wire: &Wire, seen: &mut Vec<u8>, want: usize) -> io::Result<()> {
-    // More than wanted, since a knock is often followed by data and a hello by more of it.
-    seen.resize(want.max(2048), 0);
+    // More than wanted, since a knock is often followed by data and a hello by more of it, which may be
+    // cut into hundreds of records.
+    seen.resize(if want <= USUAL { USUAL } else { MOST }, 0);
     let flags = RecvFlags::PEEK | RecvFlags::DONTWAIT;
     let peeked = match recv(wire.socket(), seen.as_mut_slice(), flags) {
         Err(Errno::AGAIN | Errno::INTR) => Ok(0),
@@ -231,6 +235,17 @@ mod tests {
         let (glance, front) = looked.await.expect("finished");
         assert_eq!((glance, front.seen()), (Glance::Enough, &[b'A'; 96][..]));
         assert!(front.looks < 10, "{} looks for 96 segments", front.looks);
+    }
+
+    /// Else a hello in hundreds of records would be read again from its start for each of them.
+    #[tokio::test]
+    async fn one_look_behind_the_usual_shows_all_that_came() {
+        let (mut client, mut front) = pair().await;
+        let sent = [7; 2 * USUAL];
+        client.write_all(&sent).await.expect("sent");
+        assert_eq!(front.look(1).await.expect("looked"), Glance::Enough);
+        assert_eq!(front.look(USUAL + 1).await.expect("looked"), Glance::Enough);
+        assert_eq!(front.seen(), sent);
     }
 
     #[tokio::test]
