@@ -7,7 +7,7 @@ use postern_shared::invite::Invite;
 use postern_shared::knock::{Carrier, ClientKey, Header, HelloToken, Intent, Status, Token, ack};
 
 /// Someone with the key of an invite.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub struct Knocker {
     pub invite: Invite,
     /// What its knocks say; a test bends it.

@@ -31,12 +31,18 @@ impl Nginx {
 
     /// `http` are further directives for all servers.
     pub fn start_with(scratch: &Scratch, http: &str) -> Nginx {
+        Nginx::signing_with(scratch, &["ec", "-pkeyopt", "ec_paramgen_curve:P-256"], http)
+    }
+
+    /// `key` is what openssl is to make for it. The signatures of an elliptic curve differ in length from
+    /// one handshake to the next, those of RSA do not.
+    pub fn signing_with(scratch: &Scratch, key: &[&str], http: &str) -> Nginx {
         let dir = scratch.dir("nginx");
         for below in ["www/upload", "temp"] {
             fs::create_dir_all(dir.join(below)).expect("create a directory");
         }
         fs::write(dir.join("www/index.html"), PAGE).expect("write a page");
-        certificate(&dir);
+        certificate(&dir, key);
         on_free_ports(|| Nginx::start_in(&dir, http))
     }
 
@@ -91,10 +97,10 @@ impl Nginx {
 }
 
 /// A certificate for names of the examples, which any TLS client can be told to trust.
-fn certificate(dir: &Path) {
+fn certificate(dir: &Path, key: &[&str]) {
     let mut openssl = Command::new("openssl");
-    openssl.args(["req", "-x509", "-nodes", "-days", "30", "-newkey", "ec", "-pkeyopt"]);
-    openssl.args(["ec_paramgen_curve:P-256", "-subj", "/CN=www.example.com"]);
+    openssl.args(["req", "-x509", "-nodes", "-days", "30", "-newkey"]).args(key);
+    openssl.args(["-subj", "/CN=www.example.com"]);
     openssl.args(["-addext", &format!("subjectAltName={NAMES}")]);
     openssl.args(["-addext", "basicConstraints=critical,CA:FALSE"]);
     openssl.arg("-keyout").arg(dir.join("tls.key")).arg("-out").arg(dir.join("tls.crt"));

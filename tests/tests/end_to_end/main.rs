@@ -7,6 +7,7 @@ mod fdpass;
 mod forwarding;
 mod hellos;
 mod inherited;
+mod invisible;
 mod keys;
 mod knocks;
 mod limits;
