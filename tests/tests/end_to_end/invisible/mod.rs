@@ -44,6 +44,9 @@ const TIMERS: &str = "client_header_timeout 1s; client_body_timeout 1s; keepaliv
 
 /// Whatever first bytes a configuration can make posternd wait for. It waits longer than the website.
 const EVERYTHING: &str = r#"
+[knock]
+sni = "www.example.com"
+
 [[route]]
 sni = ["shop.example.com", "*.example.org"]
 service = "web"
@@ -193,7 +196,11 @@ fn keys(server: &Posternd) -> Keys {
     let mut stream = connect(server.address());
     stream.write_all(&[&spent, &b"in"[..]].concat()).expect("knock");
     stream.read_exact(&mut [0; 2]).expect("an echo");
-    Keys { good, revoked, expired, elsewhere, spent }
+    let spent_hello = good.hello();
+    let mut stream = connect(server.address());
+    stream.write_all(&spent_hello).expect("knock");
+    stream.read_exact(&mut [0; 43]).expect("a ServerHello");
+    Keys { good, revoked, expired, elsewhere, spent, spent_hello }
 }
 
 struct Haproxy {

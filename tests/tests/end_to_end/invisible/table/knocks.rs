@@ -15,6 +15,8 @@ pub(crate) struct Keys {
     pub(crate) elsewhere: Knocker,
     /// 96 letters that have let somebody in.
     pub(crate) spent: Vec<u8>,
+    /// A hello that was recognised.
+    pub(crate) spent_hello: Vec<u8>,
 }
 
 /// Why tokens with a right tag are refused in what follows.
@@ -26,39 +28,48 @@ pub(crate) fn probes(keys: &Keys) -> Vec<Probe> {
     let good = &keys.good;
     let mut knocks = vec![
         ("a recorded knock".to_owned(), keys.spent.clone()),
-        ("a knock of a revoked key".to_owned(), keys.revoked.plain()),
-        ("a knock of an expired key".to_owned(), keys.expired.plain()),
-        ("a knock from elsewhere".to_owned(), keys.elsewhere.plain()),
-        ("a knock by a clock that is slow".to_owned(), good.clone().off_by(-3600).plain()),
-        ("a knock by a clock that is fast".to_owned(), good.clone().off_by(3600).plain()),
-        (
-            "a knock of an unknown key".to_owned(),
-            bent(good, |it| it.header.kid = another(it.header.kid)),
-        ),
-        ("a knock with another's key".to_owned(), good.clone().with_wrong_key().plain()),
-        ("a knock for another service".to_owned(), bent(good, |it| it.header.service += 1)),
-        (
-            "a knock at another server".to_owned(),
-            bent(good, |it| it.invite.server = ServerId([0x17; 16])),
-        ),
+        ("a recorded hello".to_owned(), keys.spent_hello.clone()),
         ("a token of the tls carrier".to_owned(), good.letters(Carrier::Tls, &[3; 32])),
     ];
+    for (whose, knocker) in [
+        ("of a revoked key", keys.revoked.clone()),
+        ("of an expired key", keys.expired.clone()),
+        ("from elsewhere", keys.elsewhere.clone()),
+        ("by a clock that is slow", good.clone().off_by(-3600)),
+        ("by a clock that is fast", good.clone().off_by(3600)),
+        ("of an unknown key", bent(good, |it| it.header.kid = another(it.header.kid))),
+        ("with another's key", good.clone().with_wrong_key()),
+        ("for another service", bent(good, |it| it.header.service += 1)),
+        ("at another server", bent(good, |it| it.invite.server = ServerId([0x17; 16]))),
+    ] {
+        knocks.push((format!("a knock {whose}"), knocker.plain()));
+        knocks.push((format!("a hello {whose}"), knocker.hello()));
+    }
     // Each part of it: nonce, masked header, tag.
     for at in [0, 31, 32, 33, 40, 50, 63, 64, 80, 95] {
         let mut letters = good.plain();
         letters[at] = b'A' + ((letters[at] - b'A') ^ 1);
         knocks.push((format!("a knock with a bit of letter {at} flipped"), letters));
     }
+    // Random, masked header, tag, and key share.
+    let share = good.hello().len() - 32;
+    for at in [11, 42, 44, 59, 60, 75, share, share + 30] {
+        let mut hello = good.hello();
+        hello[at] ^= 1;
+        knocks.push((format!("a hello with a bit of byte {at} flipped"), hello));
+    }
     let mut probes = Vec::new();
     for (name, letters) in knocks {
         probes.push(Probe::new(format!("{name}, a banner"), [&letters, BANNER].concat()));
         probes.push(Probe::new(name, letters));
     }
-    let spent = &keys.spent;
-    probes.push(Probe::new("a recorded knock", &**spent).half_closing());
-    probes.push(Probe::new("a recorded knock", &**spent).resetting());
-    probes.push(Probe::slowly("a recorded knock in pieces", &**spent, 25, PAUSE));
-    probes.push(Probe::new("a recorded knock, then", &**spent).pausing(PAUSE).sending(BANNER));
+    for (name, bytes) in [("knock", &keys.spent), ("hello", &keys.spent_hello)] {
+        let name = |how: &str| format!("a recorded {name}{how}");
+        probes.push(Probe::new(name(""), &**bytes).half_closing());
+        probes.push(Probe::new(name(""), &**bytes).resetting());
+        probes.push(Probe::slowly(name(" in pieces"), &**bytes, 25, PAUSE));
+        probes.push(Probe::new(name(", then"), &**bytes).pausing(PAUSE).sending(BANNER));
+    }
     probes.push(Probe::new("a knock behind a space", [b" ", &good.plain()[..]].concat()));
     probes.push(Probe::new("a knock behind a letter", [b"A", &good.plain()[..]].concat()));
     probes.push(Probe::new("a knock without its last letter", &good.plain()[..95]).half_closing());
@@ -68,10 +79,10 @@ pub(crate) fn probes(keys: &Keys) -> Vec<Probe> {
     probes
 }
 
-fn bent(knocker: &Knocker, bend: impl FnOnce(&mut Knocker)) -> Vec<u8> {
+fn bent(knocker: &Knocker, bend: impl FnOnce(&mut Knocker)) -> Knocker {
     let mut knocker = knocker.clone();
     bend(&mut knocker);
-    knocker.plain()
+    knocker
 }
 
 fn another(kid: Kid) -> Kid {
