@@ -8,17 +8,22 @@ use std::time::Duration;
 
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use tokio::signal::unix::{SignalKind, signal};
+use tokio::time::sleep;
 use tracing::{error, info, warn};
 
 use crate::complaint::Complaint;
 use crate::follow::Followed;
-use crate::gate::store;
+use crate::gate::replay::InUse;
+use crate::gate::{OpenError, store};
 use crate::house::House;
 use crate::inherit::Inherited;
 use crate::listen::{BindError, Listeners};
 use crate::ops::{admin, log};
 use crate::policy::Policy;
 use crate::workers::Workers;
+
+/// How often the gate is looked after.
+const TEND: Duration = Duration::from_secs(1);
 
 /// How long connections have to end in order when posternd stops.
 const STOP: Duration = Duration::from_secs(1);
@@ -34,8 +39,19 @@ pub enum Refused {
     Restart { what: &'static str },
     #[error("cannot open the admin socket {}: {source}", path.display())]
     Admin { path: std::path::PathBuf, source: std::io::Error },
+    #[error(transparent)]
+    InUse(InUse),
     #[error("{0}")]
     System(#[from] std::io::Error),
+}
+
+impl From<OpenError> for Refused {
+    fn from(error: OpenError) -> Refused {
+        match error {
+            OpenError::File(complaint) => Refused::File(complaint),
+            OpenError::InUse(in_use) => Refused::InUse(in_use),
+        }
+    }
 }
 
 /// A posternd that accepts connections. Dropping it does not stop it; [`Running::stop`] does.
@@ -61,6 +77,8 @@ pub async fn run(
     warn_all(&policy);
     raise_descriptor_limit();
     let policy = within_descriptors(policy);
+    // Heard, so that a limit on file sizes makes writing fail instead of ending the process.
+    let _too_long = signal(SignalKind::from_raw(libc::SIGXFSZ))?;
     let mut hangup = signal(SignalKind::hangup())?;
     let mut terminate = signal(SignalKind::terminate())?;
     let mut interrupt = signal(SignalKind::interrupt())?;
@@ -114,6 +132,7 @@ pub fn start(
         .map_err(|source| Refused::Admin { path: admin_socket, source })?;
     tokio::spawn(admin::serve(admin, running.clone()));
     tokio::spawn(follow_clients(clients_file, running.clone()));
+    tokio::spawn(tend_gate(house));
     Ok(running)
 }
 
@@ -177,6 +196,8 @@ impl Running {
     /// Closes the listeners and ends all connections.
     pub async fn stop(&self) {
         self.listeners.close();
+        // Before connections have had their time, so that the next posternd need not wait for them.
+        self.house.gate.close();
         self.workers.stop(STOP).await;
         let _ = std::fs::remove_file(self.house.policy().state.admin_socket());
         info!("stopped");
@@ -227,5 +248,13 @@ async fn follow_clients(path: std::path::PathBuf, running: Arc<Running>) {
         file.changed().await;
         // It is logged; a file that is bad now may be good at the next change.
         let _ = running.reload_clients();
+    }
+}
+
+/// The clock may be set, and the replay journal become writable, while nobody knocks.
+async fn tend_gate(house: Arc<House>) {
+    loop {
+        sleep(TEND).await;
+        house.gate.tend(house.policy().window);
     }
 }

@@ -12,8 +12,7 @@ use postern_shared::knock::Carrier;
 use tokio::sync::watch;
 use tokio::time::Instant;
 
-use crate::complaint::Complaint;
-use crate::gate::{Admitted, Client, Clients, Gate};
+use crate::gate::{Admitted, Client, Clients, Gate, OpenError};
 use crate::identity;
 use crate::ops::outcome::Counts;
 use crate::places::Places;
@@ -35,7 +34,7 @@ pub struct House {
 
 impl House {
     /// `path` is where reloads read the policy again.
-    pub fn new(path: &Path, policy: Policy) -> Result<House, Complaint> {
+    pub fn new(path: &Path, policy: Policy) -> Result<House, OpenError> {
         let gate = Gate::open(&policy.state.clients_file(), policy.window)?;
         let identity = identity::open(policy.state.directory(), policy.sni.as_ref())?;
         Ok(House {

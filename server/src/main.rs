@@ -90,9 +90,11 @@ fn words(error: &anyhow::Error) -> String {
 fn status(error: &anyhow::Error) -> u8 {
     let refused = |refused: &Refused| match refused {
         Refused::File(_) => BAD_CONFIG,
-        Refused::Bind(_) | Refused::Restart { .. } | Refused::Admin { .. } | Refused::System(_) => {
-            FAILED
-        }
+        Refused::Bind(_)
+        | Refused::Restart { .. }
+        | Refused::Admin { .. }
+        | Refused::InUse(_)
+        | Refused::System(_) => FAILED,
     };
     if let Some(error) = error.downcast_ref::<Refused>() {
         return refused(error);

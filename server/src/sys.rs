@@ -74,6 +74,12 @@ pub(crate) fn boot_time() -> Duration {
     Duration::from_secs(seconds) + Duration::from_nanos(u64::try_from(now.tv_nsec).unwrap_or(0))
 }
 
+/// What tells one boot of this machine from every other (random(4)); `None` where the system does not say.
+pub(crate) fn boot_id() -> Option<[u8; 16]> {
+    let text = std::fs::read_to_string("/proc/sys/kernel/random/boot_id").ok()?;
+    postern_shared::hex::decode(&text.trim().replace('-', ""))
+}
+
 /// Seconds since the Unix epoch.
 pub(crate) fn unix_time() -> u64 {
     std::time::SystemTime::now()

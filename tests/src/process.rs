@@ -49,6 +49,12 @@ impl Process {
         prlimit(Some(id(self.pid())), Resource::Nofile, limit).expect("limit a child");
     }
 
+    /// Lets it write no file beyond so many bytes.
+    pub fn limit_file_size(&self, most: Option<u64>) {
+        let limit = Rlimit { current: most, maximum: None };
+        prlimit(Some(id(self.pid())), Resource::Fsize, limit).expect("limit a child");
+    }
+
     /// How long it kept processors busy.
     pub fn cpu_time(&self) -> Duration {
         let stat = fs::read_to_string(format!("/proc/{}/stat", self.pid())).expect("read stat");

@@ -27,12 +27,17 @@ impl World {
 
     /// `more` are further tables of posternd's configuration.
     pub fn with(more: &str) -> World {
+        World::knocking("", more)
+    }
+
+    /// The same, and `knock` are further keys of `[knock]`.
+    pub fn knocking(knock: &str, more: &str) -> World {
         let scratch = Scratch::new();
         let nginx = Nginx::start(&scratch);
         let sshd = Sshd::start(&scratch);
         let mut cert = posternd::posternd(&["cert", "--name", "ssh.example.com", "--out"]);
         success(cert.arg(scratch.path("")));
-        let config = config(&nginx, &sshd, more);
+        let config = config(&nginx, &sshd, knock, more);
         let server = Posternd::start(&scratch, &config);
         let invite = server.invite("laptop", &["--service", "ssh"]);
         let client = Client::join(&scratch, "laptop", &invite);
@@ -42,7 +47,7 @@ impl World {
 }
 
 /// Patient with the undecided: a busy machine may take seconds from a connection to its first bytes.
-fn config(nginx: &Nginx, sshd: &Sshd, more: &str) -> String {
+fn config(nginx: &Nginx, sshd: &Sshd, knock: &str, more: &str) -> String {
     let services = format!(
         r#"
 [service.plain-web]
@@ -54,6 +59,7 @@ knock = true
 
 [knock]
 sni = "www.example.com"
+{knock}
 
 [tls]
 certificate = "tls.crt"

@@ -12,7 +12,7 @@ use crate::boot::Refused;
 use crate::certificate;
 use crate::complaint::Complaint;
 use crate::gate::store;
-use crate::ops::admin::{AskError, Request, Status, ask};
+use crate::ops::admin::{AskError, Closed, Request, Status, ask};
 use crate::policy::{Policy, State};
 
 /// Why a command did not do what it was asked.
@@ -118,6 +118,10 @@ fn describe(status: &Status) -> String {
         "knocks",
         format!("{} admitted, {} refused", status.knocks.admitted, status.knocks.refused),
     );
+    if let Some(Closed { carriers, why, until }) = &status.knocks.closed {
+        let until = until.as_ref().map(|until| format!(" until {until}")).unwrap_or_default();
+        line("", format!("by {} closed{until} ({why})", carriers.join(" and ")));
+    }
     let ended: Vec<_> = status
         .outcomes
         .iter()

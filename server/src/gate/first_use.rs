@@ -38,6 +38,11 @@ impl FirstUses {
         self.by_kid.lock().unwrap_or_else(PoisonError::into_inner).get(&kid.to_string()).copied()
     }
 
+    /// Whether no key was ever used.
+    pub(super) fn is_empty(&self) -> bool {
+        self.by_kid.lock().unwrap_or_else(PoisonError::into_inner).is_empty()
+    }
+
     /// Notes a use, and writes the file if it is the key's first.
     pub(super) fn note(&self, kid: Kid) {
         let by_kid = self.by_kid.clone();

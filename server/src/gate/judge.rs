@@ -8,13 +8,12 @@ use std::time::Duration;
 use jiff::Timestamp;
 use postern_shared::hello::ClientHello;
 use postern_shared::knock::token::{same_kid, within_window};
-use postern_shared::knock::{
-    Carrier, CarrierKey, Header, HelloToken, Kid, Spend, Status, Token, ack,
-};
+use postern_shared::knock::{Carrier, CarrierKey, Header, HelloToken, Spend, Status, Token, ack};
 use postern_shared::sniff::LETTERS;
 use subtle::Choice;
 
 use super::clients::{Client, Clients};
+use super::replay::Offered;
 
 /// What somebody shows at the gate.
 #[derive(Clone, Copy, Debug)]
@@ -116,6 +115,12 @@ pub enum Refusal {
     Replayed,
     /// Too many tokens in too short a time to remember them all.
     Flood,
+    /// It may have been spent before this posternd knew.
+    Unsure,
+    /// The clock was set back a moment ago.
+    Closed,
+    /// The replay journal cannot be written.
+    Journal,
     /// The key's `until` has passed.
     Expired,
     /// The key's `not-before` is still to come.
@@ -137,6 +142,9 @@ impl Refusal {
             Refusal::Clock => "clock",
             Refusal::Replayed => "replayed",
             Refusal::Flood => "flood",
+            Refusal::Unsure => "early",
+            Refusal::Closed => "closed",
+            Refusal::Journal => "journal",
             Refusal::Expired => "expired",
             Refusal::Early => "not-before",
             Refusal::Hours => "hours",
@@ -174,7 +182,7 @@ pub(super) fn judge(
     claim: &Claim<'_>,
     now: u64,
     window: Duration,
-    spend: impl FnOnce([u8; 16], Kid) -> Spend,
+    spend: impl FnOnce(Offered) -> Spend,
 ) -> Verdict {
     let Some(token) = claim.shown.token() else {
         return Verdict::Stranger;
@@ -247,23 +255,30 @@ fn conditions(
     timely: bool,
     now: u64,
     token: &Shape<'_>,
-    spend: impl FnOnce([u8; 16], Kid) -> Spend,
+    spend: impl FnOnce(Offered) -> Spend,
 ) -> Result<String, Refusal> {
     if !timely {
         return Err(Refusal::Clock);
     }
-    match claim.shown.carrier() {
-        Carrier::Plain | Carrier::Hello => match spend(token.tag(), client.kid) {
-            Spend::Fresh => {}
-            Spend::Replayed => return Err(Refusal::Replayed),
-            Spend::Full => return Err(Refusal::Flood),
-        },
+    let carrier = claim.shown.carrier();
+    match carrier {
+        Carrier::Plain | Carrier::Hello => {
+            let offered = Offered { tag: token.tag(), kid: client.kid, date: header.time };
+            match spend(offered) {
+                Spend::Fresh => {}
+                // Whoever replays a hello cannot finish its handshake.
+                Spend::Unwritten if carrier == Carrier::Hello => {}
+                Spend::Replayed => return Err(Refusal::Replayed),
+                Spend::Full => return Err(Refusal::Flood),
+                Spend::Early => return Err(Refusal::Unsure),
+                Spend::Closed => return Err(Refusal::Closed),
+                Spend::Unwritten => return Err(Refusal::Journal),
+            }
+        }
         Carrier::Tls => {}
     }
     let at = i64::try_from(now).ok().and_then(|now| Timestamp::from_second(now).ok());
-    if let Some(reason) =
-        client.terms.refuse(at.unwrap_or(Timestamp::MAX), claim.from, claim.shown.carrier())
-    {
+    if let Some(reason) = client.terms.refuse(at.unwrap_or(Timestamp::MAX), claim.from, carrier) {
         return Err(reason);
     }
     client.service(header.service).map(str::to_owned).ok_or(Refusal::Service)
@@ -274,7 +289,7 @@ mod tests {
     use std::path::Path;
 
     use postern_shared::hex;
-    use postern_shared::knock::{ClientKey, Intent, Locator, ServerId};
+    use postern_shared::knock::{ClientKey, Intent, Kid, Locator, ServerId};
 
     use super::*;
 
@@ -342,7 +357,7 @@ mod tests {
         };
         let claim = Claim { shown, from };
         let mut spent = 0;
-        let verdict = judge(&clients(), &claim, NOW, WINDOW, |_, _| {
+        let verdict = judge(&clients(), &claim, NOW, WINDOW, |_| {
             spent += 1;
             spend
         });
@@ -381,8 +396,15 @@ mod tests {
 
     #[test]
     fn a_spent_token_is_refused() {
-        assert_eq!(outcome(&RIGHT, Spend::Replayed).0, "replayed");
-        assert_eq!(outcome(&RIGHT, Spend::Full).0, "flood");
+        for (spend, word) in [
+            (Spend::Replayed, "replayed"),
+            (Spend::Full, "flood"),
+            (Spend::Early, "early"),
+            (Spend::Closed, "closed"),
+            (Spend::Unwritten, "journal"),
+        ] {
+            assert_eq!(outcome(&RIGHT, spend).0, word);
+        }
     }
 
     #[test]

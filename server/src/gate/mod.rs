@@ -4,49 +4,62 @@
 pub mod clients;
 pub mod first_use;
 mod judge;
+pub mod replay;
 pub mod store;
 pub mod terms;
 
 use std::net::IpAddr;
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 use std::time::Duration;
 
-use postern_shared::knock::Replay;
 use tokio::sync::watch;
 
 pub use clients::{Client, Clients};
 pub use first_use::FirstUses;
 pub use judge::{Admitted, Refusal, Shown, Verdict};
+use replay::{Closed, InUse, Moment, ReplayStore};
 
 use crate::complaint::Complaint;
 use crate::sys;
 
-/// Spent tokens remembered in one generation, in all: 20 MB at the most, and more knocks in three
-/// windows than any one server admits.
-const REPLAY_TOTAL: usize = 262_144;
+const JOURNAL: &str = "replay.journal";
 
-/// Of these, what one key may use up.
-const REPLAY_PER_KID: usize = 16_384;
+/// Why the gate cannot be opened.
+#[derive(Debug, thiserror::Error)]
+pub enum OpenError {
+    #[error(transparent)]
+    File(#[from] Complaint),
+    #[error(transparent)]
+    InUse(#[from] InUse),
+}
 
 /// The clients in force and the tokens they spent.
 #[derive(Debug)]
 pub struct Gate {
     clients: watch::Sender<Arc<Clients>>,
-    replay: Mutex<Replay>,
+    replay: ReplayStore,
     first_uses: FirstUses,
     path: PathBuf,
 }
 
 impl Gate {
-    /// Reads the clients file, or makes one with a new server id and locator.
-    pub fn open(path: &Path, window: Duration) -> Result<Gate, Complaint> {
+    /// Reads the clients file, or makes one with a new server id and locator; and takes the replay journal
+    /// beside it.
+    pub fn open(path: &Path, window: Duration) -> Result<Gate, OpenError> {
         let clients = store::open(path)?;
-        let replay = Replay::new(window, REPLAY_PER_KID, REPLAY_TOTAL, sys::boot_time());
+        let first_uses = FirstUses::beside(path);
+        let replay = ReplayStore::open(
+            &path.with_file_name(JOURNAL),
+            !first_uses.is_empty(),
+            sys::boot_id(),
+            now(),
+            window,
+        )?;
         Ok(Gate {
             clients: watch::Sender::new(Arc::new(clients)),
-            replay: Mutex::new(replay),
-            first_uses: FirstUses::beside(path),
+            replay,
+            first_uses,
             path: path.to_owned(),
         })
     }
@@ -55,10 +68,26 @@ impl Gate {
     pub fn judge(&self, shown: Shown<'_>, from: IpAddr, window: Duration) -> Verdict {
         let clients = self.clients.borrow().clone();
         let claim = judge::Claim { shown, from };
-        judge::judge(&clients, &claim, sys::unix_time(), window, |tag, kid| {
-            let mut replay = self.replay.lock().unwrap_or_else(PoisonError::into_inner);
-            replay.spend(tag, kid, sys::boot_time())
+        let now = now();
+        judge::judge(&clients, &claim, now.unix, window, |offered| {
+            self.replay.spend(offered, now, window)
         })
+    }
+
+    /// To be called every second or so: the replay store notices a clock that was set, and mends its
+    /// journal.
+    pub fn tend(&self, window: Duration) {
+        self.replay.tend(now(), window);
+    }
+
+    /// Why knocks that are to be remembered are refused, if they are.
+    pub fn closed(&self) -> Option<Closed> {
+        self.replay.closed(now())
+    }
+
+    /// Lets the next posternd have the replay journal; from now on nobody is admitted by plain.
+    pub fn close(&self) {
+        self.replay.close(now());
     }
 
     /// Notes that this client's key was used, by its holder.
@@ -81,4 +110,9 @@ impl Gate {
     pub fn clients(&self) -> Arc<Clients> {
         self.clients.borrow().clone()
     }
+}
+
+fn now() -> Moment {
+    let boot = u32::try_from(sys::boot_time().as_secs()).unwrap_or(u32::MAX);
+    Moment { unix: sys::unix_time(), boot }
 }

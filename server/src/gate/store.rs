@@ -268,7 +268,7 @@ pub(crate) fn replace(path: &Path, text: &str) -> io::Result<()> {
 
 /// What root writes belongs to whom the old file, or else the directory, belongs to: an administrator's
 /// `client add` must not lock the daemon's user out. Anybody else owns what he writes already.
-fn give_to_owner(file: &Handle, path: &Path) -> io::Result<()> {
+pub(super) fn give_to_owner(file: &Handle, path: &Path) -> io::Result<()> {
     if !rustix::process::geteuid().is_root() {
         return Ok(());
     }
@@ -276,7 +276,7 @@ fn give_to_owner(file: &Handle, path: &Path) -> io::Result<()> {
     std::os::unix::fs::fchown(file, Some(owner.uid()), Some(owner.gid()))
 }
 
-fn directory(path: &Path) -> PathBuf {
+pub(super) fn directory(path: &Path) -> PathBuf {
     match path.parent() {
         Some(parent) if !parent.as_os_str().is_empty() => parent.to_owned(),
         Some(_) | None => PathBuf::from("."),

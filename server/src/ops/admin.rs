@@ -86,6 +86,17 @@ pub struct Status {
 pub struct Knocks {
     pub admitted: u64,
     pub refused: u64,
+    /// Why knocks by some carriers are refused, if they are.
+    pub closed: Option<Closed>,
+}
+
+#[derive(Debug, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub struct Closed {
+    pub carriers: Vec<String>,
+    pub why: String,
+    /// `None`: until that is mended.
+    pub until: Option<String>,
 }
 
 #[derive(Debug, Serialize, Deserialize)]
@@ -181,6 +192,11 @@ fn status(running: &Running) -> Status {
         knocks: Knocks {
             admitted: counts.knocks_admitted.load(Ordering::Relaxed),
             refused: counts.knocks_refused.load(Ordering::Relaxed),
+            closed: house.gate.closed().map(|closed| Closed {
+                carriers: closed.carriers.iter().map(ToString::to_string).collect(),
+                why: closed.why,
+                until: closed.until.map(|until| until.to_string()),
+            }),
         },
         outcomes: counts.outcomes().map(|(name, count)| (name.to_owned(), count)).collect(),
         tunnels: house

@@ -19,5 +19,5 @@ pub mod token;
 pub use ack::Status;
 pub use hello::HelloToken;
 pub use key::{Carrier, CarrierKey, ClientKey, Kid, Locator, ServerId};
-pub use replay::{Replay, Spend};
+pub use replay::{Replay, Spend, Spent};
 pub use token::{Header, Intent, Token};

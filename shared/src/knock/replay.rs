@@ -1,12 +1,13 @@
-//! The replay window: which tokens were spent already. Bounded in total and per key, and never
-//! entered by a token whose tag and time were not checked first, so strangers cannot fill it.
+//! The memory of spent tokens: which were seen already, and up to which date it can no longer tell.
+//! Bounded in total and per key; never entered by a token whose tag and time were not checked first, so
+//! strangers cannot fill it.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::HashMap;
 use std::time::Duration;
 
 use super::key::Kid;
 
-/// What became of a token that was offered to the window.
+/// What became of a token that was offered.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[must_use]
 pub enum Spend {
@@ -16,67 +17,148 @@ pub enum Spend {
     Replayed,
     /// There is no room to remember it, so it must not be let in.
     Full,
+    /// Dated so early that it may have been spent and forgotten.
+    Early,
+    /// The clock cannot be trusted just now.
+    Closed,
+    /// That it is spent could not be written down: a restart would forget it.
+    Unwritten,
 }
 
-/// Two generations of spent tags: the young one takes what comes, and becomes the old one when its
-/// time is up. A tag is thus remembered for at least one generation and at most two.
+/// A token that was spent.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Spent {
+    pub tag: [u8; 16],
+    pub kid: Kid,
+    /// Seconds since the Unix epoch, as the token says.
+    pub date: u32,
+    /// When it was spent: seconds since boot, suspended time included, so that no step of the clock
+    /// makes it forgotten early.
+    pub at: u32,
+}
+
+/// For how long a token is remembered where clocks may differ by `window`: one that is dated a window
+/// ahead stays valid for two, and the third absorbs a clock that is stepped back by up to a window.
+pub fn lifetime(window: Duration) -> u32 {
+    let seconds = (window * 3 + Duration::from_secs(5)).as_secs();
+    u32::try_from(seconds).unwrap_or(u32::MAX)
+}
+
+/// Two generations of spent tokens: the young one takes what comes, and becomes the old one when its
+/// time is up. A token is thus remembered for one lifetime at least and for two at most.
+///
+/// What is forgotten raises the `floor`, and no token dated at or below that is fresh: so none is ever
+/// fresh twice, however the clock is stepped. While it is not stepped the floor lies below all that is
+/// in time.
 #[derive(Debug)]
 pub struct Replay {
     young: Generation,
     old: Generation,
-    turned: Duration,
-    lifetime: Duration,
+    floor: u32,
     per_kid: usize,
     total: usize,
 }
 
 #[derive(Debug, Default)]
 struct Generation {
-    tags: HashSet<[u8; 16]>,
+    /// The first second of its tokens.
+    since: u32,
+    /// The latest date among them.
+    newest: u32,
+    spent: HashMap<[u8; 16], Note>,
     per_kid: HashMap<Kid, usize>,
 }
 
+#[derive(Debug)]
+struct Note {
+    kid: Kid,
+    date: u32,
+    at: u32,
+}
+
 impl Replay {
-    /// A window whose tokens are dated within `window` of the server's clock. A tag stays for at
-    /// least three windows and 5 s: a token dated one window ahead stays valid for two, and the
-    /// third absorbs a clock that is stepped back by up to a window.
-    pub fn new(window: Duration, per_kid: usize, total: usize, now: Duration) -> Replay {
-        Replay {
-            young: Generation::default(),
-            old: Generation::default(),
-            turned: now,
-            lifetime: window * 3 + Duration::from_secs(5),
-            per_kid,
-            total,
+    /// An empty memory that takes `total` tokens in one lifetime, of these `per_kid` of one key.
+    pub fn new(per_kid: usize, total: usize, floor: u32) -> Replay {
+        Replay { young: Generation::default(), old: Generation::default(), floor, per_kid, total }
+    }
+
+    /// Takes back what a memory held before; what has outlived its time raises the floor.
+    pub fn restore(&mut self, all: impl IntoIterator<Item = Spent>, now: u32, lifetime: u32) {
+        self.young.since = now;
+        for spent in all {
+            if now.saturating_sub(spent.at) > lifetime {
+                self.raise_floor(spent.date);
+            } else {
+                self.young.since = self.young.since.min(spent.at);
+                self.young.enter(spent);
+            }
         }
     }
 
-    /// Spends a token, once. `now` is time since boot, suspended time included, so that no clock
-    /// change forgets a token early.
-    pub fn spend(&mut self, tag: [u8; 16], kid: Kid, now: Duration) -> Spend {
-        self.turn(now);
-        if self.young.tags.contains(&tag) || self.old.tags.contains(&tag) {
+    /// Spends a token, once. Lifetimes may differ from call to call.
+    pub fn spend(&mut self, spent: Spent, lifetime: u32) -> Spend {
+        self.turn(spent.at, lifetime);
+        if self.young.spent.contains_key(&spent.tag) || self.old.spent.contains_key(&spent.tag) {
             return Spend::Replayed;
         }
-        let used = self.young.per_kid.entry(kid).or_default();
-        if *used >= self.per_kid || self.young.tags.len() >= self.total {
+        if spent.date <= self.floor {
+            return Spend::Early;
+        }
+        let used = self.young.per_kid.get(&spent.kid).copied().unwrap_or_default();
+        if used >= self.per_kid || self.young.spent.len() >= self.total {
             return Spend::Full;
         }
-        *used += 1;
-        self.young.tags.insert(tag);
+        self.young.enter(spent);
         Spend::Fresh
     }
 
-    fn turn(&mut self, now: Duration) {
-        let age = now.saturating_sub(self.turned);
-        if age < self.lifetime {
+    /// No token dated at or below this is fresh.
+    pub fn floor(&self) -> u32 {
+        self.floor
+    }
+
+    pub fn raise_floor(&mut self, date: u32) {
+        self.floor = self.floor.max(date);
+    }
+
+    /// All that is remembered.
+    pub fn iter(&self) -> impl Iterator<Item = Spent> {
+        self.old.spent.iter().chain(&self.young.spent).map(|(tag, note)| {
+            let Note { kid, date, at } = *note;
+            Spent { tag: *tag, kid, date, at }
+        })
+    }
+
+    pub fn len(&self) -> usize {
+        self.old.spent.len() + self.young.spent.len()
+    }
+
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    fn turn(&mut self, now: u32, lifetime: u32) {
+        let age = now.saturating_sub(self.young.since);
+        if age <= lifetime {
             return;
         }
-        self.old = std::mem::take(&mut self.young);
-        if age >= self.lifetime * 2 {
-            self.old = Generation::default();
+        let young = std::mem::take(&mut self.young);
+        let gone = std::mem::replace(&mut self.old, young);
+        self.raise_floor(gone.newest);
+        if age > lifetime.saturating_mul(2) {
+            let gone = std::mem::take(&mut self.old);
+            self.raise_floor(gone.newest);
         }
-        self.turned = now;
+        self.young.since = now;
+    }
+}
+
+impl Generation {
+    fn enter(&mut self, Spent { tag, kid, date, at }: Spent) {
+        if self.spent.insert(tag, Note { kid, date, at }).is_none() {
+            *self.per_kid.entry(kid).or_default() += 1;
+        }
+        self.newest = self.newest.max(date);
     }
 }
 
@@ -84,49 +166,61 @@ impl Replay {
 mod tests {
     use super::*;
 
-    const WINDOW: Duration = Duration::from_secs(60);
-    const KEEP: Duration = Duration::from_secs(185);
+    const KEEP: u32 = 185;
+    /// On both clocks: dates are what the clock shows when a token is spent.
+    const START: u32 = 1000;
 
-    fn kid(n: u32) -> Kid {
-        Kid::new(n).expect("not 0")
-    }
-
-    fn tag(n: u32) -> [u8; 16] {
+    fn spent(n: u32, kid: u32, at: u32) -> Spent {
         let mut tag = [0; 16];
         tag[..4].copy_from_slice(&n.to_be_bytes());
-        tag
+        Spent { tag, kid: Kid::new(kid).expect("not 0"), date: at, at }
+    }
+
+    #[test]
+    fn a_window_is_remembered_three_times_and_a_little() {
+        assert_eq!(lifetime(Duration::from_secs(60)), KEEP);
     }
 
     #[test]
     fn a_token_is_spent_once_while_it_could_be_valid() {
-        for start in [0, 1, 100, 184] {
-            let mut replay = Replay::new(WINDOW, 10, 100, Duration::ZERO);
-            let start = Duration::from_secs(start);
-            assert_eq!(replay.spend(tag(1), kid(1), start), Spend::Fresh);
+        for start in [0, 1, 100, 184, 185, 186] {
+            let mut replay = Replay::new(10, 100, 0);
+            assert_eq!(replay.spend(spent(9, 1, START), KEEP), Spend::Fresh);
+            let start = START + start;
+            assert_eq!(replay.spend(spent(1, 1, start), KEEP), Spend::Fresh);
             for later in 0..=185 {
-                let now = start + Duration::from_secs(later);
-                assert_eq!(
-                    replay.spend(tag(1), kid(1), now),
-                    Spend::Replayed,
-                    "{start:?} + {later}"
-                );
+                let again = spent(1, 1, start + later);
+                assert_eq!(replay.spend(again, KEEP), Spend::Replayed, "{start} + {later}");
             }
         }
     }
 
     #[test]
-    fn the_window_forgets_and_makes_room() {
-        let mut replay = Replay::new(WINDOW, 1, 100, Duration::ZERO);
-        assert_eq!(replay.spend(tag(1), kid(1), Duration::ZERO), Spend::Fresh);
-        assert_eq!(replay.spend(tag(2), kid(1), Duration::ZERO), Spend::Full);
-        assert_eq!(replay.spend(tag(2), kid(1), KEEP), Spend::Fresh);
-        assert_eq!(replay.spend(tag(1), kid(1), KEEP * 5), Spend::Fresh, "long forgotten");
+    fn what_is_forgotten_is_not_fresh_either() {
+        let mut replay = Replay::new(1, 100, 0);
+        assert_eq!(replay.spend(spent(1, 1, START), KEEP), Spend::Fresh);
+        assert_eq!(replay.spend(spent(2, 1, START), KEEP), Spend::Full);
+        let later = START + 3 * KEEP;
+        assert_eq!(replay.spend(spent(2, 1, later), KEEP), Spend::Fresh, "there is room again");
+        // As after the clock was set back, so that the date is in time once more.
+        let again = Spent { at: later, ..spent(1, 1, START) };
+        assert_eq!(replay.spend(again, KEEP), Spend::Early);
+        assert_eq!(replay.floor(), START);
+    }
+
+    #[test]
+    fn a_changed_lifetime_forgets_nothing_unnoticed() {
+        let mut replay = Replay::new(10, 100, 0);
+        assert_eq!(replay.spend(spent(1, 1, START), KEEP), Spend::Fresh);
+        assert_eq!(replay.spend(spent(2, 1, START + 50), 20), Spend::Fresh);
+        let again = Spent { at: START + 60, ..spent(1, 1, START) };
+        assert_ne!(replay.spend(again, KEEP), Spend::Fresh);
     }
 
     #[test]
     fn one_key_cannot_use_up_the_room_of_others() {
-        let mut replay = Replay::new(WINDOW, 3, 5, Duration::ZERO);
-        let mut spend = |n, k| replay.spend(tag(n), kid(k), Duration::ZERO);
+        let mut replay = Replay::new(3, 5, 0);
+        let mut spend = |n, kid| replay.spend(spent(n, kid, START), KEEP);
         for n in 0..3 {
             assert_eq!(spend(n, 1), Spend::Fresh);
         }
@@ -135,5 +229,20 @@ mod tests {
         assert_eq!(spend(5, 3), Spend::Fresh);
         assert_eq!(spend(6, 4), Spend::Full, "the total is bounded too");
         assert_eq!(spend(0, 1), Spend::Replayed, "what is remembered stays so");
+    }
+
+    #[test]
+    fn what_is_restored_counts_as_before() {
+        let mut before = Replay::new(2, 5, 7);
+        for (n, at) in [(1, START), (2, START + 150), (3, START + 200)] {
+            assert_eq!(before.spend(spent(n, 1, at), KEEP), Spend::Fresh);
+        }
+        let now = START + 190;
+        let mut after = Replay::new(2, 5, before.floor());
+        after.restore(before.iter(), now, KEEP);
+        assert_eq!((after.len(), after.floor()), (2, START), "the first has had its time");
+        assert_eq!(after.spend(spent(2, 1, now), KEEP), Spend::Replayed);
+        assert_eq!(after.spend(spent(4, 1, now), KEEP), Spend::Full, "of this key");
+        assert_eq!(after.spend(spent(5, 2, now), KEEP), Spend::Fresh);
     }
 }

@@ -13,6 +13,7 @@ mod knocks;
 mod limits;
 mod operations;
 mod relay;
+mod replay;
 mod routes;
 mod ssh;
 mod startup;
