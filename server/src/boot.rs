@@ -167,9 +167,6 @@ impl Running {
         if new.state != old.state {
             return Err(Refused::Restart { what: "state" });
         }
-        if new.window != old.window {
-            return Err(Refused::Restart { what: "[knock] window" });
-        }
         if new.log != old.log {
             return Err(Refused::Restart { what: "[log]" });
         }

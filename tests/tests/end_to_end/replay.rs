@@ -200,6 +200,18 @@ fn a_disk_that_is_full_shuts_plain() {
 }
 
 #[test]
+fn a_wider_window_takes_a_reload() {
+    let world = World::knocking(NARROW, "");
+    let slow = || Knocker::new(&world.invite).off_by(-30).plain();
+    assert!(!is_let_in(&world, &slow()));
+    let letters = captured(&world);
+    world.server.configure(&world.config.replace("\"5s\"", "\"120s\""));
+    success(&mut world.server.command(&["reload"]));
+    assert!(is_let_in(&world, &slow()));
+    assert!(!is_let_in(&world, &letters));
+}
+
+#[test]
 fn another_posternd_leaves_the_journal_alone() {
     let world = World::start();
     let letters = captured(&world);
