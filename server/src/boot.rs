@@ -50,6 +50,7 @@ impl From<OpenError> for Refused {
         match error {
             OpenError::File(complaint) => Refused::File(complaint),
             OpenError::InUse(in_use) => Refused::InUse(in_use),
+            OpenError::System(error) => Refused::System(error),
         }
     }
 }
@@ -166,6 +167,9 @@ impl Running {
         let new = Policy::load(self.house.path())?;
         if new.state != old.state {
             return Err(Refused::Restart { what: "state" });
+        }
+        if new.store != old.store {
+            return Err(Refused::Restart { what: "[knock] store" });
         }
         if new.log != old.log {
             return Err(Refused::Restart { what: "[log]" });

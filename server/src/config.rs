@@ -40,6 +40,9 @@ pub struct Knock {
     pub carriers: Option<List>,
     /// How far a plain or hello token's time may lie from the server's.
     pub window: Option<Spanned<String>>,
+    /// A Redis or Valkey in which the servers of a fleet spend tokens.
+    pub store: Option<Spanned<String>>,
+    pub store_password_file: Option<Spanned<PathBuf>>,
 }
 
 #[derive(Debug, Deserialize)]

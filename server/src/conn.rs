@@ -116,7 +116,9 @@ async fn way_in(house: &House, arrival: Arrival, record: &mut Record) -> Result<
         };
         record.seen = seen.name();
 
-        if let Some((admitted, service)) = stage.judge(house, &policy, &seen, record) {
+        if let Some((mut admitted, service)) = stage.judge(house, &policy, &seen, record)
+            && Stage::confirm(house, &mut admitted, record).await
+        {
             drop((place, early));
             let front = match seen {
                 Seen::Protocol(Protocol::Tls(hello)) => {

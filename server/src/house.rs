@@ -35,7 +35,7 @@ pub struct House {
 impl House {
     /// `path` is where reloads read the policy again.
     pub fn new(path: &Path, policy: Policy) -> Result<House, OpenError> {
-        let gate = Gate::open(&policy.state.clients_file(), policy.window)?;
+        let gate = Gate::open(&policy.state.clients_file(), policy.window, policy.store.clone())?;
         let identity = identity::open(policy.state.directory(), policy.sni.as_ref())?;
         Ok(House {
             path: path.to_owned(),

@@ -13,6 +13,7 @@ use postern_shared::sniff::Interest;
 
 use crate::complaint::Complaint;
 use crate::config::{File, Log};
+use crate::gate::StoreAddress;
 use crate::liveness::Liveness;
 use crate::reading::Reading;
 use crate::route::{self, FirstBytes, Route};
@@ -38,6 +39,8 @@ pub struct Policy {
     /// The name that the hello carrier shows.
     pub sni: Option<HostName>,
     pub window: Duration,
+    /// Where a fleet's servers spend tokens together.
+    pub store: Option<StoreAddress>,
     pub tls: Option<Terminated>,
     pub services: BTreeMap<String, Arc<Service>>,
     pub routes: Vec<Route>,
@@ -157,6 +160,7 @@ impl Policy {
             fallback,
             state: State(read.beside(&file.state)),
             window: read.window(&file.knock.window, DEFAULT_WINDOW)?,
+            store: read.store(&file.knock)?,
             limits: read.limits(&file.limits)?,
             liveness: read.liveness(&file.timeouts)?,
             backlog: read.backlog(file.limits.backlog.as_ref())?,

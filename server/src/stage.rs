@@ -118,6 +118,18 @@ impl Stage {
         None
     }
 
+    /// Whether a fleet, where there is one, lets in whom we admitted.
+    pub async fn confirm(house: &House, admitted: &mut Admitted, record: &mut Record) -> bool {
+        match house.gate.confirm(admitted).await {
+            Ok(()) => true,
+            Err(reason) => {
+                house.counts.knocks_refused.fetch_add(1, Ordering::Relaxed);
+                record.refused = Some(reason.name());
+                false
+            }
+        }
+    }
+
     /// What could be a knock here.
     fn shown<'a>(&'a self, policy: &Policy, seen: &'a Seen) -> Option<Shown<'a>> {
         let Seen::Protocol(protocol) = seen else { return None };

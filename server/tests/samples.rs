@@ -1,16 +1,20 @@
 //! Every configuration that a reader could copy is one that posternd accepts.
 
 use std::fs;
+use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 
 use posternd::certificate;
 use posternd::policy::Policy;
 use tempfile::TempDir;
 
-/// A directory with the certificate that the samples name.
+/// A directory with the files that the samples name.
 fn scratch() -> TempDir {
     let dir = tempfile::tempdir().expect("a directory");
     certificate::make(&["ssh.example.com".to_owned()], dir.path(), false).expect("made");
+    let password = dir.path().join("redis.password");
+    fs::write(&password, "password\n").expect("written");
+    fs::set_permissions(&password, fs::Permissions::from_mode(0o600)).expect("changed");
     dir
 }
 

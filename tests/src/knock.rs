@@ -1,10 +1,13 @@
 //! Knocks made by hand from an invite: right ones, and such as no right client would send.
 
+use std::net::SocketAddr;
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use postern_shared::hello::{ClientHello, Parse};
 use postern_shared::invite::Invite;
 use postern_shared::knock::{Carrier, ClientKey, Header, HelloToken, Intent, Status, Token, ack};
+
+use crate::net::{Then, exchange};
 
 /// Someone with the key of an invite.
 #[derive(Clone, Debug)]
@@ -107,6 +110,22 @@ fn hello(random: &[u8; 32], session_id: &[u8; 32], share: &[u8; 32]) -> Vec<u8> 
     .concat();
     let message = [&[1, 0][..], &with_length(&body)].concat();
     [&[22, 3, 1][..], &with_length(&message)].concat()
+}
+
+/// What an ssh client says, and what neither sshd nor nginx would take from one: both hang up.
+pub const SSH: &[u8] =
+    b"SSH-2.0-OpenSSH_9.2\r\n\r\nthis is not the start of a key exchange\r\n\r\n";
+
+/// Whether these letters open ssh at `server`. Where they do not, what comes back must be the website's own.
+pub fn is_let_in(server: SocketAddr, website: SocketAddr, letters: &[u8]) -> bool {
+    let bytes = [letters, SSH].concat();
+    let through = exchange(server, &bytes, Then::Wait);
+    if through.bytes.starts_with(b"SSH-2.0-") {
+        return true;
+    }
+    let direct = exchange(website, &bytes, Then::Wait);
+    assert_eq!(through, direct, "neither let in nor shown the website");
+    false
 }
 
 fn now() -> u32 {

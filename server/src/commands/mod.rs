@@ -11,6 +11,7 @@ pub use clients::client;
 use crate::boot::Refused;
 use crate::certificate;
 use crate::complaint::Complaint;
+use crate::gate::fleet::try_out;
 use crate::gate::store;
 use crate::ops::admin::{AskError, Closed, Request, Status, ask};
 use crate::policy::{Policy, State};
@@ -77,6 +78,13 @@ pub fn check(config: &Path) -> Result<Answer> {
                 format!("warning: client {client:?} may ask for {service:?}, which no service with knock = true is")
             }));
         }
+    }
+    if let Some(store) = &policy.store
+        && let Err(error) = try_out(store)
+    {
+        remarks.push(format!(
+            "warning: the store {store} does not answer: {error}; plain is closed until it does"
+        ));
     }
     Ok(Answer { text: format!("{}: ok\n", config.display()), remarks })
 }

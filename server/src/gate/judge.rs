@@ -13,6 +13,7 @@ use postern_shared::sniff::LETTERS;
 use subtle::Choice;
 
 use super::clients::{Client, Clients};
+use super::fleet::Pending;
 use super::replay::Offered;
 
 /// What somebody shows at the gate.
@@ -121,6 +122,8 @@ pub enum Refusal {
     Closed,
     /// The replay journal cannot be written.
     Journal,
+    /// The fleet's store did not say in time that nobody spent it elsewhere.
+    Store,
     /// The key's `until` has passed.
     Expired,
     /// The key's `not-before` is still to come.
@@ -145,6 +148,7 @@ impl Refusal {
             Refusal::Unsure => "early",
             Refusal::Closed => "closed",
             Refusal::Journal => "journal",
+            Refusal::Store => "store",
             Refusal::Expired => "expired",
             Refusal::Early => "not-before",
             Refusal::Hours => "hours",
@@ -163,6 +167,8 @@ pub struct Admitted {
     pub service: String,
     wants_ack: bool,
     nonce: [u8; 16],
+    /// What a fleet's store is still to say.
+    pub(super) pending: Option<Pending>,
 }
 
 impl Admitted {
@@ -206,6 +212,7 @@ pub(super) fn judge(
             service,
             wants_ack: header.ack,
             nonce: token.nonce(),
+            pending: None,
             client,
         }),
         Err(reason) => Verdict::Refused { client, reason },
@@ -427,6 +434,7 @@ mod tests {
             service: "ssh".to_owned(),
             wants_ack: false,
             nonce: [0; 16],
+            pending: None,
         };
         assert_eq!(admitted.acknowledgement(Status::Ok), None);
     }

@@ -3,6 +3,7 @@
 
 pub mod clients;
 pub mod first_use;
+pub mod fleet;
 mod judge;
 pub mod replay;
 pub mod store;
@@ -13,10 +14,14 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
+use postern_shared::knock::replay::lifetime;
+use postern_shared::knock::{Carrier, Spend};
 use tokio::sync::watch;
 
 pub use clients::{Client, Clients};
 pub use first_use::FirstUses;
+pub use fleet::StoreAddress;
+use fleet::{Fleet, Shared};
 pub use judge::{Admitted, Refusal, Shown, Verdict};
 use replay::{Closed, InUse, Moment, ReplayStore};
 
@@ -32,6 +37,8 @@ pub enum OpenError {
     File(#[from] Complaint),
     #[error(transparent)]
     InUse(#[from] InUse),
+    #[error("{0}")]
+    System(#[from] std::io::Error),
 }
 
 /// The clients in force and the tokens they spent.
@@ -39,14 +46,19 @@ pub enum OpenError {
 pub struct Gate {
     clients: watch::Sender<Arc<Clients>>,
     replay: ReplayStore,
+    fleet: Option<Fleet>,
     first_uses: FirstUses,
     path: PathBuf,
 }
 
 impl Gate {
     /// Reads the clients file, or makes one with a new server id and locator; and takes the replay journal
-    /// beside it.
-    pub fn open(path: &Path, window: Duration) -> Result<Gate, OpenError> {
+    /// beside it. With a `store` what is spent is shared with the other servers of a fleet.
+    pub fn open(
+        path: &Path,
+        window: Duration,
+        store: Option<StoreAddress>,
+    ) -> Result<Gate, OpenError> {
         let clients = store::open(path)?;
         let first_uses = FirstUses::beside(path);
         let replay = ReplayStore::open(
@@ -59,6 +71,7 @@ impl Gate {
         Ok(Gate {
             clients: watch::Sender::new(Arc::new(clients)),
             replay,
+            fleet: store.map(Fleet::join).transpose()?,
             first_uses,
             path: path.to_owned(),
         })
@@ -69,9 +82,33 @@ impl Gate {
         let clients = self.clients.borrow().clone();
         let claim = judge::Claim { shown, from };
         let now = now();
-        judge::judge(&clients, &claim, now.unix, window, |offered| {
-            self.replay.spend(offered, now, window)
-        })
+        let mut pending = None;
+        let mut verdict = judge::judge(&clients, &claim, now.unix, window, |offered| {
+            let spend = self.replay.spend(offered, now, window);
+            if let (Spend::Fresh, Some(fleet)) = (spend, &self.fleet) {
+                pending = Some(fleet.spend(&clients.server, &offered.tag, lifetime(window)));
+            }
+            spend
+        });
+        // Whatever else refuses it, it is spent for all.
+        if let Verdict::Admitted(admitted) = &mut verdict {
+            admitted.pending = pending;
+        }
+        verdict
+    }
+
+    /// Whether the fleet, where there is one, lets in whom we admitted. Nothing may be done for him before.
+    pub async fn confirm(&self, admitted: &mut Admitted) -> Result<(), Refusal> {
+        let Some(pending) = admitted.pending.take() else { return Ok(()) };
+        match admitted.carrier {
+            Carrier::Plain => match pending.answer().await {
+                Shared::First => Ok(()),
+                Shared::Elsewhere => Err(Refusal::Replayed),
+                Shared::Unknown => Err(Refusal::Store),
+            },
+            // Where a replay leads nowhere the store is only told.
+            Carrier::Hello | Carrier::Tls => Ok(()),
+        }
     }
 
     /// To be called every second or so: the replay store notices a clock that was set, and mends its
@@ -82,7 +119,11 @@ impl Gate {
 
     /// Why knocks that are to be remembered are refused, if they are.
     pub fn closed(&self) -> Option<Closed> {
-        self.replay.closed(now())
+        let store = || {
+            let why = self.fleet.as_ref()?.failure()?;
+            Some(Closed { carriers: &[Carrier::Plain], why, until: None })
+        };
+        self.replay.closed(now()).or_else(store)
     }
 
     /// Lets the next posternd have the replay journal; from now on nobody is admitted by plain.

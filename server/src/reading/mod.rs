@@ -3,6 +3,7 @@
 
 mod bounds;
 mod service;
+mod store;
 
 use std::collections::BTreeMap;
 use std::net::SocketAddr;

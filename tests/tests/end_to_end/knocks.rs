@@ -4,6 +4,7 @@ use std::io::{Read, Write};
 use std::{fs, thread};
 
 use postern_shared::knock::Carrier;
+use postern_tests::knock::SSH;
 use postern_tests::net::{Then, connect, read_all};
 use postern_tests::process::text;
 use postern_tests::{
@@ -18,9 +19,6 @@ each_carrier!(
     a_foreign_address,
     a_flipped_bit,
 );
-
-/// What an ssh client says, and what neither sshd nor nginx would take from one: both hang up.
-const SSH: &[u8] = b"SSH-2.0-OpenSSH_9.2\r\n\r\nthis is not the start of a key exchange\r\n\r\n";
 
 /// Shows this knock by the carrier; returns what came back, and what the website itself says. Of TLS
 /// that the website speaks itself only the shape can be compared.

@@ -4,6 +4,7 @@
 mod config_errors;
 mod demo;
 mod fdpass;
+mod fleet;
 mod forwarding;
 mod hellos;
 mod inherited;

@@ -9,26 +9,16 @@ use std::time::{Duration, Instant};
 use aws_lc_rs::digest::{SHA256, digest};
 use postern_shared::knock::Carrier;
 use postern_tests::client::feed;
-use postern_tests::net::Then;
+use postern_tests::knock;
 use postern_tests::process::text;
-use postern_tests::{Knocker, Posternd, World, exchange, failure, success, until};
+use postern_tests::{Knocker, Posternd, World, failure, success, until};
 use rustix::process::Signal;
 use serde_json::Value;
-
-/// What an ssh client says, and what neither sshd nor nginx would take from one: both hang up.
-const SSH: &[u8] = b"SSH-2.0-OpenSSH_9.2\r\n\r\nthis is not the start of a key exchange\r\n\r\n";
 
 const NARROW: &str = "window = \"5s\"";
 
 fn is_let_in(world: &World, letters: &[u8]) -> bool {
-    let bytes = [letters, SSH].concat();
-    let through = exchange(world.server.address(), &bytes, Then::Wait);
-    if through.bytes.starts_with(b"SSH-2.0-") {
-        return true;
-    }
-    let direct = exchange(world.nginx.https(), &bytes, Then::Wait);
-    assert_eq!(through, direct, "neither let in nor shown the website");
-    false
+    knock::is_let_in(world.server.address(), world.nginx.https(), letters)
 }
 
 fn fresh(world: &World) -> Vec<u8> {
