@@ -152,8 +152,11 @@ fn a_journal_that_cannot_be_written_shuts_plain_until_it_can() {
     let world = World::start();
     let letters = captured(&world);
     let closed = || status(&world)["knocks"]["closed"]["why"].is_string();
-    fs::remove_file(journal(&world)).expect("remove the journal");
-    fs::create_dir(journal(&world)).expect("a directory in its place");
+    // posternd may be quicker, and make its journal anew.
+    until("a directory in the journal's place", || {
+        let _ = fs::remove_file(journal(&world));
+        fs::create_dir(journal(&world)).ok()
+    });
     until("plain to be closed", || closed().then_some(()));
     let refused = fresh(&world);
     for letters in [&letters, &refused, &fresh(&world)] {
@@ -173,7 +176,7 @@ fn a_journal_that_cannot_be_written_shuts_plain_until_it_can() {
     }
     let log = world.server.process.log();
     assert_eq!(log.matches("plain is closed").count(), 1, "once, not for each knock");
-    assert_eq!(log.matches("plain is open again").count(), 1);
+    assert_eq!(log.matches("can be told from fresh ones again").count(), 1);
 }
 
 #[test]

@@ -244,7 +244,9 @@ impl Store {
         self.told = discriminant(&condition);
         let path = self.journal.path().display();
         match condition {
-            Condition::Open => info!("plain is open again"),
+            Condition::Open => info!(
+                "spent knocks can be told from fresh ones again: {path} and the clock are in order"
+            ),
             Condition::Unwritten(error) => error!(
                 "plain is closed: the journal {path} cannot be written: {error}; it is tried again every second"
             ),
