@@ -4,7 +4,7 @@ use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
 
-use crate::connect::{self, Options};
+use crate::connect::{self, Reach};
 use crate::error::{EXIT_CODES, Error};
 use crate::join::join;
 use crate::last_error;
@@ -39,7 +39,22 @@ enum Command {
         name: ProfileName,
 
         #[command(flatten)]
-        options: Options,
+        reach: Reach,
+
+        /// Hand the connection to ssh and leave: for `ProxyUseFdpass yes`, on the plain carrier. Nothing
+        /// then says whether the server admitted us: where it did not, ssh meets the website
+        #[arg(long)]
+        fdpass: bool,
+    },
+
+    /// Let this machine's address come without a knock for a while, where the server allows that
+    #[command(after_help = EXIT_CODES)]
+    Arm {
+        /// A profile, made by join
+        name: ProfileName,
+
+        #[command(flatten)]
+        reach: Reach,
     },
 
     /// List the profiles
@@ -68,8 +83,12 @@ impl Cli {
     pub fn run(self) -> Result<ExitCode, Error> {
         match self.command {
             Command::Join { name, force } => join(name, force)?,
-            Command::Connect { name, options } => {
-                return connect::connect(&name, &options)
+            Command::Connect { name, reach, fdpass } => {
+                return connect::connect(&name, &reach, fdpass)
+                    .inspect_err(|error| last_error::keep(&name, error));
+            }
+            Command::Arm { name, reach } => {
+                return connect::arm(&name, &reach)
                     .inspect_err(|error| last_error::keep(&name, error));
             }
             Command::Profiles => profiles()?,

@@ -8,7 +8,7 @@ use std::process::ExitCode;
 
 use clap::Args;
 use postern_shared::hello::HostName;
-use postern_shared::knock::Carrier;
+use postern_shared::knock::{Carrier, Intent};
 use tokio::net::TcpStream;
 use tokio::runtime;
 
@@ -29,7 +29,7 @@ use crate::stdio::{Input, Stdio};
 
 /// What the command line may ask for beside a profile.
 #[derive(Clone, Debug, Default, Args)]
-pub struct Options {
+pub struct Reach {
     /// Service to reach, if not the profile's first
     #[arg(long, value_name = "NAME")]
     pub service: Option<String>,
@@ -53,31 +53,59 @@ pub struct Options {
     /// Do not verify the server: whoever is in the middle can read along
     #[arg(long)]
     pub insecure: bool,
+}
 
-    /// Hand the connection to ssh and leave: for `ProxyUseFdpass yes`, on the plain carrier. Nothing
-    /// then says whether the server admitted us: where it did not, ssh meets the website
-    #[arg(long)]
-    pub fdpass: bool,
+/// Arms this machine's address, as the server sees it: for a while it may come without a knock.
+pub fn arm(name: &ProfileName, reach: &Reach) -> Result<ExitCode, Error> {
+    let (profile, inherited) = open(name)?;
+    let plan = Plan::new(&profile, reach, Intent::Arm)?;
+    on_runtime(async {
+        let mut signals =
+            Signals::listen().map_err(|error| local("cannot take signals", &error))?;
+        let nothing = Input::nothing().map_err(|error| local("cannot use /dev/null", &error))?;
+        tokio::select! {
+            armed = admission(&profile, plan, inherited, &nothing) => {
+                armed.map(|_stream| ExitCode::SUCCESS)
+            }
+            signal = signals.next() => Ok(signal.exit_code()),
+        }
+    })
 }
 
 /// Runs the tunnel to its end.
-pub fn connect(name: &ProfileName, options: &Options) -> Result<ExitCode, Error> {
-    let profile = Store::open()?.load(name)?;
-    // SAFETY: the profile's file is closed again, and nothing else has been opened.
-    let inherited = unsafe { process::close_inherited(profile.key.descriptor()) }
-        .map_err(|error| local("cannot use the descriptor of the profile's key", &error))?;
-    let plan = Plan::new(&profile, options)?;
-    let runtime = runtime::Builder::new_current_thread()
-        .enable_all()
-        .build()
-        .map_err(|error| local("cannot start", &error))?;
-    let result = runtime.block_on(async {
-        if options.fdpass {
+pub fn connect(name: &ProfileName, reach: &Reach, fdpass: bool) -> Result<ExitCode, Error> {
+    let (profile, inherited) = open(name)?;
+    let plan = Plan::new(&profile, reach, Intent::Pipe)?;
+    if fdpass && plan.carrier != Carrier::Plain {
+        return Err(Error::Usage(
+            "--fdpass: what ssh is handed is the bare connection, and TLS would stay behind; \
+             add --carrier plain, or leave --fdpass out"
+                .to_owned(),
+        ));
+    }
+    on_runtime(async {
+        if fdpass {
             hand_over(&profile, plan, inherited).await
         } else {
             run(&profile, plan, inherited).await
         }
-    });
+    })
+}
+
+fn open(name: &ProfileName) -> Result<(Profile, Option<OwnedFd>), Error> {
+    let profile = Store::open()?.load(name)?;
+    // SAFETY: the profile's file is closed again, and nothing else has been opened.
+    let inherited = unsafe { process::close_inherited(profile.key.descriptor()) }
+        .map_err(|error| local("cannot use the descriptor of the profile's key", &error))?;
+    Ok((profile, inherited))
+}
+
+fn on_runtime(work: impl Future<Output = Result<ExitCode, Error>>) -> Result<ExitCode, Error> {
+    let runtime = runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .map_err(|error| local("cannot start", &error))?;
+    let result = runtime.block_on(work);
     // A name that a thread is still resolving must not hold the exit.
     runtime.shutdown_background();
     result
@@ -89,53 +117,47 @@ struct Plan {
     carrier: Carrier,
     ready: Ready,
     service: Service,
+    intent: Intent,
 }
 
 impl Plan {
-    fn new(profile: &Profile, options: &Options) -> Result<Plan, Error> {
-        let at = match &options.address {
+    fn new(profile: &Profile, reach: &Reach, intent: Intent) -> Result<Plan, Error> {
+        let at = match &reach.address {
             None => profile.address(),
             Some(text) => Address::parse(text, profile.port)
                 .map_err(|why| Error::Usage(format!("--address {text:?}: {why}")))?,
         };
-        let carrier = options.carrier.unwrap_or_else(|| {
+        let carrier = reach.carrier.unwrap_or_else(|| {
             *profile.carriers.first().expect("a profile has at least one carrier")
         });
         let ready = match carrier {
             Carrier::Plain => Ready::Plain,
-            Carrier::Tls | Carrier::Hello if options.fdpass => {
-                return Err(Error::Usage(
-                    "--fdpass: what ssh is handed is the bare connection, and TLS would stay behind; \
-                     add --carrier plain, or leave --fdpass out"
-                        .to_owned(),
-                ));
-            }
             Carrier::Tls => {
-                let sni = options.sni.as_ref().or(profile.tls_sni.as_ref());
-                Ready::Tls(Tls::new(&trust(profile, options)?, sni, &profile.host)?)
+                let sni = reach.sni.as_ref().or(profile.tls_sni.as_ref());
+                Ready::Tls(Tls::new(&trust(profile, reach)?, sni, &profile.host)?)
             }
-            Carrier::Hello => Ready::Hello(hello(profile, options)?),
+            Carrier::Hello => Ready::Hello(hello(profile, reach)?),
         };
-        let service = profile.service(options.service.as_deref())?;
-        Ok(Plan { at, carrier, ready, service })
+        let service = profile.service(reach.service.as_deref())?;
+        Ok(Plan { at, carrier, ready, service, intent })
     }
 }
 
-fn hello(profile: &Profile, options: &Options) -> Result<Hello, Error> {
+fn hello(profile: &Profile, reach: &Reach) -> Result<Hello, Error> {
     let lacks = |what: &str| {
         Error::Usage(format!(
             "the profile has no {what}: its server does not offer the hello carrier, or did not when \
              the profile was made; ask for a new invite, or choose another carrier"
         ))
     };
-    if options.ca.is_some() {
+    if reach.ca.is_some() {
         let what = "the hello carrier's server is known by its pinned key; leave --ca out";
         return Err(Error::Usage(what.to_owned()));
     }
     let pin = profile.hello_pin.ok_or_else(|| lacks("hello-pin"))?;
-    let sni = options.sni.as_ref().or(profile.hello_sni.as_ref());
+    let sni = reach.sni.as_ref().or(profile.hello_sni.as_ref());
     let sni = sni.cloned().ok_or_else(|| lacks("hello-sni"))?;
-    let pin = if options.insecure { warn_of_insecure() } else { Some(pin) };
+    let pin = if reach.insecure { warn_of_insecure() } else { Some(pin) };
     Ok(Hello::new(pin, sni, &profile.alpn))
 }
 
@@ -147,11 +169,11 @@ fn warn_of_insecure<T>() -> Option<T> {
     None
 }
 
-fn trust(profile: &Profile, options: &Options) -> Result<Trust, Error> {
-    if options.insecure {
+fn trust(profile: &Profile, reach: &Reach) -> Result<Trust, Error> {
+    if reach.insecure {
         return Ok(warn_of_insecure().unwrap_or(Trust::Blind));
     }
-    match (profile.tls_pin, &options.ca) {
+    match (profile.tls_pin, &reach.ca) {
         (Some(_), Some(_)) => Err(Error::Usage(
             "the profile pins the server's key, which leaves nothing for --ca to decide; drop one"
                 .to_owned(),
@@ -209,9 +231,9 @@ async fn knocked(
     plan: Plan,
     inherited: Option<OwnedFd>,
 ) -> Result<TcpStream, Error> {
-    let Plan { at, carrier, ready: _, service } = plan;
+    let Plan { at, carrier, service, intent, .. } = plan;
     let key = profile.key.get(inherited).await?;
-    let knock = Knock::new(profile, &key, at, carrier, service);
+    let knock = Knock::new(profile, &key, at, carrier, service, intent);
     let deadline = Deadline::after(CONNECT);
     let mut stream = dial(&knock.at, deadline).await?;
     deadline.hold(Step::Knock, &knock.at, knock.drop_off(&mut stream)).await??;
@@ -224,9 +246,9 @@ async fn admission(
     inherited: Option<OwnedFd>,
     input: &Input,
 ) -> Result<Admitted, Error> {
-    let Plan { at, carrier, ready, service } = plan;
+    let Plan { at, carrier, ready, service, intent } = plan;
     let key = profile.key.get(inherited).await?;
-    let knock = Knock::new(profile, &key, at, carrier, service);
+    let knock = Knock::new(profile, &key, at, carrier, service, intent);
     let deadline = Deadline::after(CONNECT);
     let opened = async {
         let tcp = dial(&knock.at, deadline).await?;

@@ -40,6 +40,7 @@ pub struct Knock {
     pub at: Address,
     pub carrier: Carrier,
     pub service: Service,
+    intent: Intent,
     kid: Kid,
     locator: CarrierKey,
     key: CarrierKey,
@@ -53,12 +54,14 @@ impl Knock {
         at: Address,
         carrier: Carrier,
         service: Service,
+        intent: Intent,
     ) -> Knock {
         let server = &profile.server_id;
         Knock {
             at,
             carrier,
             service,
+            intent,
             kid: profile.kid,
             locator: profile.locator.on(carrier, server),
             key: key.on(carrier, server),
@@ -188,7 +191,7 @@ impl Knock {
     fn header(&self, ack: bool) -> Header {
         Header {
             ack,
-            intent: Intent::Pipe,
+            intent: self.intent,
             kid: self.kid,
             // A clock outside of what fits is wrong whatever is sent.
             time: u32::try_from(Timestamp::now().as_second()).unwrap_or(0),

@@ -61,6 +61,12 @@ impl Input {
         Ok(Input::of(Receiver::from_owned_fd(reader)?, None))
     }
 
+    /// An input that has ended.
+    pub fn nothing() -> io::Result<Input> {
+        let (reader, _) = pipe_with(PipeFlags::CLOEXEC)?;
+        Ok(Input::of(Receiver::from_owned_fd(reader)?, None))
+    }
+
     fn of(pipe: Receiver, flags: Option<Flags>) -> Input {
         Input { pipe, width: Width::default(), _flags: flags }
     }

@@ -54,7 +54,14 @@ pub fn sniff(data: &[u8]) {
         return;
     };
     let wants = |bit: u8| first >> bit & 1 == 1;
-    let interest = Interest { tls: wants(0), letters: wants(1), ssh: wants(2), http: wants(3) };
+    let interest = Interest {
+        tls: wants(0),
+        letters: wants(1),
+        ssh: wants(2),
+        http: wants(3),
+        line: wants(4),
+        path: wants(5),
+    };
     let more = |answer: &Sniff| match answer {
         Sniff::NeedMore(n) => Some(*n),
         Sniff::Found(_) | Sniff::Malformed | Sniff::Unknown => None,

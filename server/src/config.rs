@@ -38,11 +38,26 @@ pub struct Knock {
     pub sni: Option<Spanned<String>>,
     /// In the order in which invites offer them.
     pub carriers: Option<List>,
+    /// The file of static secrets.
+    pub static_secrets: Option<Spanned<PathBuf>>,
+    /// How long an armed address stays armed.
+    pub memory: Option<Spanned<String>>,
+    /// For how many connections: a number, or `unlimited`.
+    pub memory_uses: Option<Spanned<Uses>>,
+    /// How long whoever comes from an armed address is silent before that opens the service too.
+    pub memory_silent: Option<Spanned<String>>,
     /// How far a plain or hello token's time may lie from the server's.
     pub window: Option<Spanned<String>>,
     /// A Redis or Valkey in which the servers of a fleet spend tokens.
     pub store: Option<Spanned<String>>,
     pub store_password_file: Option<Spanned<PathBuf>>,
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(untagged)]
+pub enum Uses {
+    Number(usize),
+    Word(String),
 }
 
 #[derive(Debug, Deserialize)]

@@ -10,7 +10,7 @@ use std::task::Poll;
 use std::time::Duration;
 
 use postern_shared::hello::ClientHello;
-use postern_shared::knock::{Status, ack};
+use postern_shared::knock::{Intent, Status, ack};
 use postern_shared::sniff::{LETTERS, Protocol};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::time::timeout;
@@ -18,7 +18,7 @@ use tokio::time::timeout;
 use crate::decide::{Decided, decide};
 use crate::early::{Early, WebsiteFirst};
 use crate::front::Front;
-use crate::gate::Admitted;
+use crate::gate::{Admitted, Entrant, Pass};
 use crate::house::{Entry, House};
 use crate::ops::outcome::{Life, Outcome, Record, Way};
 use crate::places::{Seat, Undecided};
@@ -26,7 +26,7 @@ use crate::policy::{Policy, Terminated};
 use crate::relay::{End, Guest, Moved, Relay};
 use crate::route::Seen;
 use crate::service::{Failure, Service, connect};
-use crate::stage::Stage;
+use crate::stage::{Judged, Stage};
 use crate::stream::Stream;
 use crate::sys;
 use crate::tls::{self, Identity};
@@ -97,13 +97,13 @@ impl Pair {
 
 /// Accept, look, judge, route; and where posternd terminates TLS, once more inside.
 async fn way_in(house: &House, arrival: Arrival, record: &mut Record) -> Result<Pair, Outcome> {
-    let mut stage = Stage::outside(&arrival);
+    let mut stage = Stage::outside(house, &arrival);
     let Arrival { wire, peer, policy, .. } = arrival;
     let mut place = house.places.undecided(peer.ip(), &policy.limits);
     let mut front = Front::tcp(wire);
     loop {
         let mut early = Early::new(stage.fallback.clone(), stage.dialing.clone());
-        let seen = match decide(&mut front, &mut early, &mut place, &stage.patience).await {
+        let mut seen = match decide(&mut front, &mut early, &mut place, &stage.patience).await {
             Decided::Seen(seen) => seen,
             Decided::WebsiteFirst(first) => {
                 drop(place);
@@ -116,17 +116,18 @@ async fn way_in(house: &House, arrival: Arrival, record: &mut Record) -> Result<
         };
         record.seen = seen.name();
 
-        if let Some((mut admitted, service)) = stage.judge(house, &policy, &seen, record)
-            && Stage::confirm(house, &mut admitted, record).await
-        {
-            drop((place, early));
-            let front = match seen {
-                Seen::Protocol(Protocol::Tls(hello)) => {
-                    answer(&house.identity, &hello, &admitted, front).await?
-                }
-                Seen::Protocol(_) | Seen::Silent(_) | Seen::Other => without_knock(front).await?,
-            };
-            return admit(house, &policy, stage, front, admitted, service, record).await;
+        match stage.judge(house, &policy, &seen, front.seen(), record).await {
+            Judged::Enters(entrant, service) => {
+                drop((place, early));
+                let front = behind_the_knock(house, &entrant, &seen, front).await?;
+                return admit(house, &policy, stage, front, entrant, service, record).await;
+            }
+            Judged::Said { count, decoy } => {
+                front.replace(count, decoy).await.map_err(|_| Outcome::ClientReset)?;
+                // No route is for what is not there any more.
+                seen = Seen::Other;
+            }
+            Judged::Visitor => {}
         }
         if let Some(name) = seen.sni() {
             stage.dialing.sni = Some(name.clone());
@@ -175,9 +176,22 @@ async fn terminate(
     Some((Front::inside(tls.into()), stage))
 }
 
-/// Takes the letters away that knocked.
-async fn without_knock(mut front: Front) -> Result<Front, Outcome> {
-    front.consume(LETTERS).await.map_err(|_| Outcome::ClientReset)?;
+/// The stream as it is when the knock has been taken away.
+async fn behind_the_knock(
+    house: &House,
+    entrant: &Entrant,
+    seen: &Seen,
+    mut front: Front,
+) -> Result<Front, Outcome> {
+    match (entrant, seen) {
+        (Entrant::Memory(_), _) => {}
+        (Entrant::Knock(admitted), Seen::Protocol(Protocol::Tls(hello))) => {
+            front = answer(&house.identity, hello, admitted, front).await?;
+        }
+        (Entrant::Knock(_), _) => {
+            front.consume(LETTERS).await.map_err(|_| Outcome::ClientReset)?;
+        }
+    }
     Ok(front)
 }
 
@@ -203,49 +217,65 @@ async fn admit(
     policy: &Policy,
     mut stage: Stage,
     front: Front,
-    admitted: Admitted,
+    entrant: Entrant,
     service: Arc<Service>,
     record: &mut Record,
 ) -> Result<Pair, Outcome> {
-    record.way = Way::Knock;
     record.service = Some(service.clone());
-    house.counts.knocks_admitted.fetch_add(1, Ordering::Relaxed);
-    house.gate.note_use(&admitted.client);
-    stage.dialing.bytes_follow = !front.seen().is_empty();
+    let holder = entrant.holder();
+    let intent = match &entrant {
+        Entrant::Knock(admitted) => {
+            record.way = Way::Knock;
+            house.counts.knocks_admitted.fetch_add(1, Ordering::Relaxed);
+            house.gate.note_use(&holder);
+            admitted.intent
+        }
+        Entrant::Memory(_) => {
+            record.way = Way::Memory;
+            Intent::Pipe
+        }
+    };
+    stage.dialing.bytes_follow = front.has_bytes();
     let (client, first_up) = front.into_stream().map_err(|_| Outcome::ClientReset)?;
+    if let (Intent::Arm, Some(memory)) = (intent, policy.memory) {
+        let pass = Pass { holder, service: service.name.clone() };
+        house.gate.arm(stage.dialing.peer.ip(), pass, memory.keep);
+        part(client, entrant.acknowledgement(Status::Ok)).await;
+        return Err(Outcome::Done);
+    }
     let Some(seat) = house.places.admitted(&policy.limits) else {
-        turn_away(client, admitted.acknowledgement(Status::Busy)).await;
+        part(client, entrant.acknowledgement(Status::Busy)).await;
         return Err(Outcome::Shed);
     };
     let peer = stage.dialing.peer;
-    let Some(entry) = house.tunnels().enter(&admitted, service.clone(), peer) else {
+    let Some(entry) = house.tunnels().enter(&entrant, service.clone(), peer) else {
         record.refused = Some("tunnels");
-        turn_away(client, admitted.acknowledgement(Status::Busy)).await;
+        part(client, entrant.acknowledgement(Status::Busy)).await;
         return Err(Outcome::Shed);
     };
     // Its key may have been revoked before the tunnel was listed.
-    if !house.gate.clients().still_has(&admitted.client) {
+    if !house.still_knows(&holder) {
         return Err(Outcome::Revoked);
     }
     policy.liveness.watch(client.wire());
     let upstream = match connect(&service, &stage.dialing).await {
         Ok(upstream) => upstream,
         Err(failure) => {
-            turn_away(client, admitted.acknowledgement(Status::UpstreamDown)).await;
+            part(client, entrant.acknowledgement(Status::UpstreamDown)).await;
             return Err(failed(&failure, record));
         }
     };
     if !service.target.is_on_this_machine() {
         policy.liveness.watch(upstream.wire());
     }
-    let first_down = admitted.acknowledgement(Status::Ok).map(Vec::from).unwrap_or_default();
+    let first_down = entrant.acknowledgement(Status::Ok).map(Vec::from).unwrap_or_default();
     let relay = Relay::new(Guest::Admitted, client, upstream, first_up, first_down);
     Ok(Pair { relay, entry: Some(entry), _seat: seat })
 }
 
-/// Tells somebody who was admitted why there is no service. Its bytes are read meanwhile: closing a
+/// Tells somebody who was admitted how it stands, and parts. His bytes are read meanwhile: closing a
 /// socket with unread ones sends a reset, which could overtake the message.
-async fn turn_away(mut client: Stream, message: Option<[u8; ack::LENGTH]>) {
+async fn part(mut client: Stream, message: Option<[u8; ack::LENGTH]>) {
     let farewell = async {
         client.write_all(message.as_ref().map_or(&[], |message| &message[..])).await?;
         client.shutdown().await?;
@@ -265,7 +295,7 @@ async fn visit(
     record: &mut Record,
 ) -> Result<Pair, Outcome> {
     record.service = Some(early.service().clone());
-    let bytes_follow = !front.seen().is_empty();
+    let bytes_follow = front.has_bytes();
     let (client, first_up) = front.into_stream().map_err(|_| Outcome::ClientReset)?;
     let Some(seat) = house.places.visitor(&policy.limits) else {
         client.reset().await;

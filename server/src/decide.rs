@@ -41,7 +41,8 @@ pub async fn decide(
     let mut more = true;
     loop {
         let silence = patience.silent_after.filter(|_| front.seen().is_empty());
-        let want = match sniff(front.seen(), &patience.interest) {
+        let interest = if more { patience.interest } else { patience.interest.in_protocols() };
+        let want = match sniff(front.seen(), &interest) {
             Sniff::Found(protocol) => return Decided::Seen(Seen::Protocol(protocol)),
             Sniff::NeedMore(want) if more => want,
             Sniff::Unknown if more && silence.is_some() => 1,

@@ -37,6 +37,8 @@ pub enum Glance {
 pub struct Front {
     source: Source,
     seen: Vec<u8>,
+    /// What stands in the place of bytes that were taken away.
+    instead: Vec<u8>,
     looks: u32,
     /// The socket's SO_RCVLOWAT. Most hellos come whole, and then it is never touched.
     low_water: usize,
@@ -61,7 +63,7 @@ impl Front {
     }
 
     fn new(source: Source) -> Front {
-        Front { source, seen: Vec::new(), looks: 0, low_water: 1 }
+        Front { source, seen: Vec::new(), instead: Vec::new(), looks: 0, low_water: 1 }
     }
 
     /// The first bytes that came so far.
@@ -72,7 +74,7 @@ impl Front {
     /// Waits until at least `want` first bytes have come. May be cancelled and called again.
     pub async fn look(&mut self, want: usize) -> io::Result<Glance> {
         let want = want.min(MOST);
-        let Front { source, seen, looks, low_water } = self;
+        let Front { source, seen, looks, low_water, .. } = self;
         match source {
             Source::Tcp(wire) => {
                 // The first look is before any waiting: most have spoken by the time they are accepted.
@@ -129,6 +131,18 @@ impl Front {
         Ok(())
     }
 
+    /// Puts others in the place of the first bytes.
+    pub async fn replace(&mut self, count: usize, with: Vec<u8>) -> io::Result<()> {
+        self.consume(count).await?;
+        self.instead = with;
+        Ok(())
+    }
+
+    /// Whether whoever gets the stream finds bytes there.
+    pub fn has_bytes(&self) -> bool {
+        !self.seen.is_empty() || !self.instead.is_empty()
+    }
+
     /// Takes away all that has come: it was meant for somebody who is gone.
     pub fn discard(&mut self) {
         if let Source::Tcp(wire) = &self.source {
@@ -139,11 +153,12 @@ impl Front {
             {}
         }
         self.seen.clear();
+        self.instead.clear();
     }
 
     /// The stream, and the bytes that were read from it already.
     pub fn into_stream(self) -> io::Result<(Stream, Vec<u8>)> {
-        let Front { source, seen, mut low_water, .. } = self;
+        let Front { source, seen, instead, mut low_water, .. } = self;
         match source {
             Source::Tcp(mut wire) => {
                 // Left raised it would block the next owner.
@@ -151,9 +166,9 @@ impl Front {
                 if !seen.is_empty() {
                     wire.has_unread();
                 }
-                Ok((wire.into(), Vec::new()))
+                Ok((wire.into(), instead))
             }
-            Source::Inside(stream) => Ok((stream, seen)),
+            Source::Inside(stream) => Ok((stream, [instead, seen].concat())),
         }
     }
 

@@ -8,11 +8,10 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::task::{Context, Poll, Waker};
 
-use postern_shared::knock::Carrier;
 use tokio::sync::watch;
 use tokio::time::Instant;
 
-use crate::gate::{Admitted, Client, Clients, Gate, OpenError};
+use crate::gate::{Clients, Entrant, Gate, Holder, OpenError};
 use crate::identity;
 use crate::ops::outcome::Counts;
 use crate::places::Places;
@@ -67,19 +66,38 @@ impl House {
     /// Puts a new policy in force; connections that were decided under the old one keep it.
     pub fn set_policy(&self, policy: Policy) {
         self.policy.send_replace(Arc::new(policy));
+        self.cut_those_who_are_gone();
     }
 
     /// Puts these clients in force, and ends the tunnels of those that are no longer among them;
     /// answers how many there are.
     pub fn set_clients(&self, clients: Clients) -> usize {
         let count = self.gate.set_clients(clients);
-        let clients = self.gate.clients();
-        self.tunnels.cut_where(|client| !clients.still_has(client));
+        self.cut_those_who_are_gone();
         count
+    }
+
+    fn cut_those_who_are_gone(&self) {
+        let (clients, policy) = (self.gate.clients(), self.policy());
+        self.tunnels.cut_where(|holder| !is_there(&clients, &policy, holder));
+    }
+
+    /// Whether what let this one in still would.
+    pub fn still_knows(&self, holder: &Holder) -> bool {
+        is_there(&self.gate.clients(), &self.policy(), holder)
     }
 
     pub fn tunnels(&self) -> &Arc<Tunnels> {
         &self.tunnels
+    }
+}
+
+fn is_there(clients: &Clients, policy: &Policy, holder: &Holder) -> bool {
+    match holder {
+        Holder::Client(client) => clients.still_has(client),
+        Holder::Secret(secret) => {
+            policy.secrets.as_ref().is_some_and(|secrets| secrets.still_have(secret))
+        }
     }
 }
 
@@ -109,9 +127,10 @@ pub struct Tunnels {
 /// One open tunnel.
 #[derive(Debug)]
 pub struct Tunnel {
-    pub client: Arc<Client>,
+    pub holder: Holder,
     pub service: Arc<Service>,
-    pub carrier: Carrier,
+    /// The name of a carrier, or `memory`.
+    pub by: &'static str,
     pub peer: SocketAddr,
     pub since: Instant,
     is_cut: AtomicBool,
@@ -139,24 +158,24 @@ impl Tunnels {
     /// Lists a tunnel until the entry is dropped; `None` if its client has as many as it may.
     pub fn enter(
         self: &Arc<Tunnels>,
-        admitted: &Admitted,
+        entrant: &Entrant,
         service: Arc<Service>,
         peer: SocketAddr,
     ) -> Option<Entry> {
         let number = self.next.fetch_add(1, Ordering::Relaxed);
         let tunnel = Arc::new(Tunnel {
-            client: admitted.client.clone(),
+            holder: entrant.holder(),
             service,
-            carrier: admitted.carrier,
+            by: entrant.by(),
             peer,
             since: Instant::now(),
             is_cut: AtomicBool::new(false),
             waker: OnceLock::new(),
         });
         let mut table = self.table();
-        if let Some(most) = admitted.client.terms.max_tunnels {
+        if let Some(most) = tunnel.holder.terms().max_tunnels {
             // By name: one client may have two keys.
-            let same = |tunnel: &&Arc<Tunnel>| tunnel.client.name == admitted.client.name;
+            let same = |other: &&Arc<Tunnel>| other.holder.name() == tunnel.holder.name();
             if table.values().filter(same).count() >= most {
                 return None;
             }
@@ -166,8 +185,8 @@ impl Tunnels {
         Some(Entry { tunnels: self.clone(), number, tunnel })
     }
 
-    fn cut_where(&self, gone: impl Fn(&Client) -> bool) {
-        self.table().values().filter(|tunnel| gone(&tunnel.client)).for_each(|tunnel| tunnel.cut());
+    fn cut_where(&self, gone: impl Fn(&Holder) -> bool) {
+        self.table().values().filter(|tunnel| gone(&tunnel.holder)).for_each(|tunnel| tunnel.cut());
     }
 
     /// Oldest first.

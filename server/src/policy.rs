@@ -14,6 +14,8 @@ use postern_shared::sniff::Interest;
 use crate::complaint::Complaint;
 use crate::config::{File, Log};
 use crate::gate::StoreAddress;
+use crate::gate::memory::Keep;
+use crate::gate::secrets::{Place, Secrets};
 use crate::liveness::Liveness;
 use crate::reading::Reading;
 use crate::route::{self, FirstBytes, Route};
@@ -39,6 +41,9 @@ pub struct Policy {
     /// The name that the hello carrier shows.
     pub sni: Option<HostName>,
     pub window: Duration,
+    pub secrets: Option<Arc<Secrets>>,
+    /// `None` where addresses are not remembered.
+    pub memory: Option<Remembering>,
     /// Where a fleet's servers spend tokens together.
     pub store: Option<StoreAddress>,
     pub tls: Option<Terminated>,
@@ -99,6 +104,14 @@ pub struct Terminated {
     pub visitors: Arc<Service>,
 }
 
+/// How armed addresses are remembered.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Remembering {
+    pub keep: Keep,
+    /// For how long silence must last to open the service, where it does.
+    pub silent: Option<Duration>,
+}
+
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Limits {
     pub connections: usize,
@@ -132,6 +145,8 @@ impl Policy {
             None => None,
         };
         let sni = read.sni(file.knock.sni.as_ref())?;
+        let secrets = read.secrets(&file.knock, &services)?;
+        let memory = read.memory(&file.knock, decide)?;
         let carriers = read.carriers(file.knock.carriers.as_ref(), sni.is_some(), tls.is_some())?;
         let fallback = read.known(&services, &file.fallback)?;
         if fallback.knock {
@@ -154,6 +169,9 @@ impl Policy {
         } else if !services.values().any(|service| service.knock) {
             warnings.push("no service has knock = true: a knock leads nowhere".to_owned());
         }
+        if secrets.is_some() {
+            warnings.push("static-secrets: whoever hears one said can say it again".to_owned());
+        }
         Ok(Policy {
             listen,
             public: read.public(file.public.as_ref(), HTTPS)?,
@@ -167,6 +185,8 @@ impl Policy {
             log: file.log,
             carriers,
             sni,
+            secrets: secrets.map(Arc::new),
+            memory,
             tls,
             services,
             routes,
@@ -189,6 +209,12 @@ impl Policy {
         let mut interest = route::interest(&self.routes);
         interest.tls |= self.tls.is_some() || self.speaks(Carrier::Hello);
         interest.letters = self.speaks(Carrier::Plain);
+        let said_in =
+            |place| self.secrets.as_ref().is_some_and(|secrets| secrets.are_said_in(place));
+        interest.line = said_in(Place::Line);
+        interest.path = said_in(Place::Path);
+        interest.tls |= said_in(Place::Sni);
+        interest.ssh |= self.memory.is_some();
         interest
     }
 

@@ -4,11 +4,14 @@
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
+use jiff::Timestamp;
+use postern_shared::knock::Intent;
 use postern_shared::sniff::Protocol;
 
 use crate::conn::Arrival;
 use crate::decide::Patience;
-use crate::gate::{Admitted, Shown, Verdict};
+use crate::gate::secrets::Said;
+use crate::gate::{Entrant, Holder, Pass, Shown, Verdict};
 use crate::house::House;
 use crate::ops::outcome::{Record, Way};
 use crate::policy::Policy;
@@ -25,6 +28,19 @@ pub struct Stage {
     depth: Depth,
 }
 
+/// What becomes of a connection.
+#[derive(Debug)]
+pub enum Judged {
+    Visitor,
+    /// One who is let in, and where to.
+    Enters(Entrant, Arc<Service>),
+    /// He has said a secret, and is a visitor now: with the decoy in the place of his first bytes.
+    Said {
+        count: usize,
+        decoy: Vec<u8>,
+    },
+}
+
 #[derive(Debug)]
 enum Depth {
     /// The TCP connection.
@@ -34,13 +50,19 @@ enum Depth {
 }
 
 impl Stage {
-    pub fn outside(arrival: &Arrival) -> Stage {
+    pub fn outside(house: &House, arrival: &Arrival) -> Stage {
         let policy = &*arrival.policy;
+        let from = arrival.peer.ip();
+        let silent_memory = policy.memory.and_then(|memory| memory.silent);
+        let silences = [
+            route::silent_after(&policy.routes, from),
+            silent_memory.filter(|_| house.gate.is_armed(from)),
+        ];
         Stage {
             fallback: policy.fallback.clone(),
             patience: Patience {
                 interest: policy.outer_interest(),
-                silent_after: route::silent_after(&policy.routes, arrival.peer.ip()),
+                silent_after: silences.into_iter().flatten().min(),
                 decide: policy.decide,
             },
             dialing: Dialing {
@@ -87,47 +109,118 @@ impl Stage {
         }
     }
 
-    /// Whether what was seen is a knock, and the service that it opens.
-    pub fn judge(
+    /// What these first bytes, or the address they come from, open.
+    pub async fn judge(
+        &self,
+        house: &House,
+        policy: &Policy,
+        seen: &Seen,
+        bytes: &[u8],
+        record: &mut Record,
+    ) -> Judged {
+        if let Some(shown) = self.shown(policy, seen)
+            && let Some(knocked) = self.knock(house, policy, shown, record).await
+        {
+            return knocked;
+        }
+        match self.depth {
+            Depth::Outside => self
+                .said(house, policy, seen, bytes, record)
+                .or_else(|| self.remembered(house, policy, seen, record))
+                .unwrap_or(Judged::Visitor),
+            Depth::Inside { .. } => Judged::Visitor,
+        }
+    }
+
+    /// What becomes of a knock; `None` if it is none.
+    async fn knock(
+        &self,
+        house: &House,
+        policy: &Policy,
+        shown: Shown<'_>,
+        record: &mut Record,
+    ) -> Option<Judged> {
+        let by = shown.carrier().name();
+        let from = self.dialing.peer.ip();
+        let (client, refused) = match house.gate.judge(shown, from, policy.window) {
+            Verdict::Stranger => return None,
+            Verdict::Refused { client, reason } => (client, reason.name()),
+            Verdict::Admitted(mut admitted) => {
+                let client = admitted.client.clone();
+                match policy.knock_service(&admitted.service) {
+                    None => (client, "service"),
+                    Some(_) if admitted.intent == Intent::Arm && policy.memory.is_none() => {
+                        (client, "memory")
+                    }
+                    Some(service) => match house.gate.confirm(&mut admitted).await {
+                        Ok(()) => {
+                            let entrant = Entrant::Knock(admitted);
+                            record.note(&entrant);
+                            return Some(Judged::Enters(entrant, service.clone()));
+                        }
+                        Err(reason) => (client, reason.name()),
+                    },
+                }
+            }
+        };
+        house.counts.knocks_refused.fetch_add(1, Ordering::Relaxed);
+        record.holder = Some(Holder::Client(client));
+        record.by = Some(by);
+        record.refused = Some(refused);
+        Some(Judged::Visitor)
+    }
+
+    /// A static secret arms the address; the website gets a decoy in its place.
+    fn said(
+        &self,
+        house: &House,
+        policy: &Policy,
+        seen: &Seen,
+        bytes: &[u8],
+        record: &mut Record,
+    ) -> Option<Judged> {
+        let (secrets, memory) = (policy.secrets.as_ref()?, policy.memory?);
+        let from = self.dialing.peer.ip();
+        let words: Vec<_> = match seen.sni() {
+            Some(name) => Said::in_hello(bytes, name).into_iter().collect(),
+            None => Said::in_clear(bytes).collect(),
+        };
+        let (said, secret) = words.into_iter().find_map(|said| {
+            let secret = secrets.find(said.place, said.word(bytes))?;
+            Some((said, secret))
+        })?;
+        let holder = Holder::Secret(secret.clone());
+        record.holder = Some(holder.clone());
+        record.by = Some("secret");
+        if let Some(reason) = secret.terms.refuse(Timestamp::now(), from, None) {
+            record.refused = Some(reason.name());
+        } else {
+            let pass = Pass { holder, service: secret.service.clone() };
+            house.gate.arm(from, pass, memory.keep);
+        }
+        // Also where it is refused: it is nobody's business but ours.
+        Some(Judged::Said { count: said.at.end, decoy: said.decoy(bytes) })
+    }
+
+    /// Whoever comes from an armed address in the words of ssh, or without any.
+    fn remembered(
         &self,
         house: &House,
         policy: &Policy,
         seen: &Seen,
         record: &mut Record,
-    ) -> Option<(Admitted, Arc<Service>)> {
-        let shown = self.shown(policy, seen)?;
-        let carrier = shown.carrier();
-        let from = self.dialing.peer.ip();
-        let (client, refused) = match house.gate.judge(shown, from, policy.window) {
-            Verdict::Stranger => return None,
-            Verdict::Refused { client, reason } => (client, reason.name()),
-            Verdict::Admitted(admitted) => {
-                let client = admitted.client.clone();
-                if let Some(service) = policy.knock_service(&admitted.service) {
-                    record.client = Some(client);
-                    record.carrier = Some(carrier);
-                    return Some((admitted, service.clone()));
-                }
-                (client, "service")
-            }
-        };
-        house.counts.knocks_refused.fetch_add(1, Ordering::Relaxed);
-        record.client = Some(client);
-        record.carrier = Some(carrier);
-        record.refused = Some(refused);
-        None
-    }
-
-    /// Whether a fleet, where there is one, lets in whom we admitted.
-    pub async fn confirm(house: &House, admitted: &mut Admitted, record: &mut Record) -> bool {
-        match house.gate.confirm(admitted).await {
-            Ok(()) => true,
-            Err(reason) => {
-                house.counts.knocks_refused.fetch_add(1, Ordering::Relaxed);
-                record.refused = Some(reason.name());
-                false
-            }
+    ) -> Option<Judged> {
+        let memory = policy.memory?;
+        match seen {
+            Seen::Protocol(Protocol::Ssh) => {}
+            Seen::Silent(time) if memory.silent.is_some_and(|least| *time >= least) => {}
+            Seen::Protocol(_) | Seen::Silent(_) | Seen::Other => return None,
         }
+        let Pass { holder, service } = house.gate.claim(self.dialing.peer.ip())?;
+        let service = policy.knock_service(&service).filter(|_| house.still_knows(&holder))?;
+        let entrant = Entrant::Memory(holder);
+        record.note(&entrant);
+        Some(Judged::Enters(entrant, service.clone()))
     }
 
     /// What could be a knock here.

@@ -14,6 +14,17 @@ pub struct Interest {
     pub letters: bool,
     pub ssh: bool,
     pub http: bool,
+    /// A first line of capitals, `_` and `-`.
+    pub line: bool,
+    /// The path of an HTTP request in clear.
+    pub path: bool,
+}
+
+impl Interest {
+    /// Without what no protocol is, but only a word that somebody may say: for when time is up.
+    pub fn in_protocols(self) -> Interest {
+        Interest { line: false, path: false, ..self }
+    }
 }
 
 /// What the first bytes are. They are classed by syntax alone, never by a secret: holding what
@@ -42,13 +53,19 @@ pub enum Sniff {
 /// holding those would show.
 pub const LETTERS: usize = 96;
 
+/// A word that is waited for has no more: a path, or a line without its end.
+pub const LONGEST_WORD: usize = 63;
+
 pub fn sniff(bytes: &[u8], interest: &Interest) -> Sniff {
-    // SSH before HTTP, whose method names may contain a dash.
+    let word = word(bytes, interest);
+    // SSH before HTTP, whose method names may contain a dash. A request may be seen to be one before its
+    // path has come.
     let answers = [
         interest.tls.then(|| tls(bytes)),
         interest.letters.then(|| letters(bytes)),
         interest.ssh.then(|| ssh(bytes)),
-        interest.http.then(|| http(bytes)),
+        (interest.http && word.is_none()).then(|| http(bytes)),
+        word.map(Sniff::NeedMore),
     ];
     let mut least = None;
     for answer in answers.into_iter().flatten() {
@@ -102,6 +119,26 @@ fn letters(bytes: &[u8]) -> Sniff {
     }
 }
 
+/// How many bytes it takes to know the first line, or the path in it. nginx is silent as long: at any
+/// other byte, the end of a line among them, it may speak.
+fn word(bytes: &[u8], interest: &Interest) -> Option<usize> {
+    let first = bytes.iter().take_while(|b| matches!(b, b'A'..=b'Z' | b'_' | b'-')).count();
+    let (_, rest) = bytes.split_at(first);
+    let path = match rest {
+        [] => (interest.line || interest.path).then_some(rest),
+        [b' ', path @ ..] if first > 0 && interest.path => Some(path),
+        [..] => None,
+    }?;
+    let path = match path {
+        [] => path,
+        [b'/', path @ ..] => path,
+        [..] => return None,
+    };
+    let in_path = |b: &u8| b.is_ascii_alphanumeric() || b"/._~-".contains(b);
+    let open = path.iter().all(in_path) && path.len() < LONGEST_WORD && first <= LONGEST_WORD;
+    open.then_some(bytes.len() + 1)
+}
+
 /// RFC 4253, section 4.2.
 fn ssh(bytes: &[u8]) -> Sniff {
     const BANNER: &[u8] = b"SSH-";
@@ -136,7 +173,8 @@ fn http(bytes: &[u8]) -> Sniff {
 mod tests {
     use super::*;
 
-    const ALL: Interest = Interest { tls: true, letters: true, ssh: true, http: true };
+    const ALL: Interest =
+        Interest { tls: true, letters: true, ssh: true, http: true, line: false, path: false };
 
     const FOUND_SSH: Sniff = Sniff::Found(Protocol::Ssh);
     const FOUND_HTTP: Sniff = Sniff::Found(Protocol::Http);
@@ -155,19 +193,27 @@ mod tests {
             letters: class == "letters",
             ssh: class == "ssh",
             http: class == "http",
+            line: class == "line",
+            path: class == "path",
         };
         for (bytes, holds) in [
             ("\x16", &["tls"][..]),
-            ("A", &["letters", "http"]),
-            ("S", &["ssh", "http"]),
-            ("G", &["letters", "http"]),
-            ("GET", &["http"]),
+            ("A", &["letters", "http", "line", "path"]),
+            ("S", &["ssh", "http", "line", "path"]),
+            ("G", &["letters", "http", "line", "path"]),
+            ("GET", &["http", "line", "path"]),
+            ("GET ", &["path"]),
+            ("GET /a", &["path"]),
+            ("GET a", &[]),
+            (" /", &[]),
+            ("SESAME\r", &[]),
+            ("SESAME_", &["http", "line", "path"]),
             ("a", &[]),
             ("1", &[]),
             ("\r", &[]),
             ("\0", &[]),
         ] {
-            for class in ["tls", "letters", "ssh", "http"] {
+            for class in ["tls", "letters", "ssh", "http", "line", "path"] {
                 let held = matches!(sniff(bytes.as_bytes(), &only(class)), Sniff::NeedMore(_));
                 assert_eq!(held, holds.contains(&class), "{bytes:?} for {class}");
             }
@@ -181,6 +227,23 @@ mod tests {
         assert_eq!(sniff(b"SS", &ALL), Sniff::NeedMore(3));
         assert_eq!(sniff(b"\x16", &ALL), Sniff::NeedMore(5));
         assert_eq!(sniff(b"\x16\x03\x01\x00\x10", &ALL), Sniff::NeedMore(21));
+    }
+
+    #[test]
+    fn a_request_is_known_when_its_path_is() {
+        let both = Interest { http: true, path: true, ..Interest::default() };
+        assert_eq!(sniff(b"GET /open", &both), Sniff::NeedMore(10));
+        for done in ["GET /open ", "GET /open?", "GET /\r", &format!("GET /{}", "a".repeat(63))] {
+            assert_eq!(sniff(done.as_bytes(), &both), FOUND_HTTP, "{done}");
+        }
+        assert_eq!(sniff(b"GET /open", &both.in_protocols()), FOUND_HTTP);
+    }
+
+    #[test]
+    fn a_word_is_not_waited_for_beyond_its_length() {
+        let line = Interest { line: true, ..Interest::default() };
+        assert_eq!(sniff(&[b'Z'; LONGEST_WORD], &line), Sniff::NeedMore(LONGEST_WORD + 1));
+        assert_eq!(sniff(&[b'Z'; LONGEST_WORD + 1], &line), Sniff::Unknown);
     }
 
     #[test]

@@ -8,7 +8,9 @@ use std::time::Duration;
 use jiff::Timestamp;
 use postern_shared::hello::ClientHello;
 use postern_shared::knock::token::{same_kid, within_window};
-use postern_shared::knock::{Carrier, CarrierKey, Header, HelloToken, Spend, Status, Token, ack};
+use postern_shared::knock::{
+    Carrier, CarrierKey, Header, HelloToken, Intent, Spend, Status, Token, ack,
+};
 use postern_shared::sniff::LETTERS;
 use subtle::Choice;
 
@@ -165,6 +167,7 @@ pub struct Admitted {
     pub client: Arc<Client>,
     pub carrier: Carrier,
     pub service: String,
+    pub intent: Intent,
     wants_ack: bool,
     nonce: [u8; 16],
     /// What a fleet's store is still to say.
@@ -210,6 +213,7 @@ pub(super) fn judge(
         Ok(service) => Verdict::Admitted(Admitted {
             carrier: claim.shown.carrier(),
             service,
+            intent: header.intent,
             wants_ack: header.ack,
             nonce: token.nonce(),
             pending: None,
@@ -285,7 +289,9 @@ fn conditions(
         Carrier::Tls => {}
     }
     let at = i64::try_from(now).ok().and_then(|now| Timestamp::from_second(now).ok());
-    if let Some(reason) = client.terms.refuse(at.unwrap_or(Timestamp::MAX), claim.from, carrier) {
+    if let Some(reason) =
+        client.terms.refuse(at.unwrap_or(Timestamp::MAX), claim.from, Some(carrier))
+    {
         return Err(reason);
     }
     client.service(header.service).map(str::to_owned).ok_or(Refusal::Service)
@@ -432,6 +438,7 @@ mod tests {
             client,
             carrier: Carrier::Plain,
             service: "ssh".to_owned(),
+            intent: Intent::Pipe,
             wants_ack: false,
             nonce: [0; 16],
             pending: None,

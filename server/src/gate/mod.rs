@@ -2,23 +2,29 @@
 //! bytes it did not verify change anything.
 
 pub mod clients;
+pub mod entrant;
 pub mod first_use;
 pub mod fleet;
 mod judge;
+pub mod memory;
 pub mod replay;
+pub mod secrets;
 pub mod store;
 pub mod terms;
 
 use std::net::IpAddr;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
+use jiff::Timestamp;
+use memory::{Keep, Memory};
 use postern_shared::knock::replay::lifetime;
 use postern_shared::knock::{Carrier, Spend};
 use tokio::sync::watch;
 
 pub use clients::{Client, Clients};
+pub use entrant::{Entrant, Holder, Pass};
 pub use first_use::FirstUses;
 pub use fleet::StoreAddress;
 use fleet::{Fleet, Shared};
@@ -48,6 +54,7 @@ pub struct Gate {
     replay: ReplayStore,
     fleet: Option<Fleet>,
     first_uses: FirstUses,
+    memory: Mutex<Memory<Pass>>,
     path: PathBuf,
 }
 
@@ -73,6 +80,7 @@ impl Gate {
             replay,
             fleet: store.map(Fleet::join).transpose()?,
             first_uses,
+            memory: Mutex::default(),
             path: path.to_owned(),
         })
     }
@@ -131,9 +139,31 @@ impl Gate {
         self.replay.close(now());
     }
 
-    /// Notes that this client's key was used, by its holder.
-    pub fn note_use(&self, client: &Client) {
-        self.first_uses.note(client.kid);
+    /// Notes that a key was used, by its holder.
+    pub fn note_use(&self, holder: &Holder) {
+        match holder {
+            Holder::Client(client) => self.first_uses.note(client.kid),
+            Holder::Secret(_) => {}
+        }
+    }
+
+    /// Lets whoever comes from this address in without a knock, for a while.
+    pub fn arm(&self, from: IpAddr, pass: Pass, keep: Keep) {
+        self.memory().arm(from, pass, keep, sys::boot_time());
+    }
+
+    pub fn is_armed(&self, from: IpAddr) -> bool {
+        self.memory().is_armed(from, sys::boot_time())
+    }
+
+    /// What this address was armed for, which has one use less then. Terms may have changed since.
+    pub fn claim(&self, from: IpAddr) -> Option<Pass> {
+        let pass = self.memory().claim(from, sys::boot_time())?;
+        pass.holder.terms().refuse(Timestamp::now(), from, None).is_none().then_some(pass)
+    }
+
+    fn memory(&self) -> MutexGuard<'_, Memory<Pass>> {
+        self.memory.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// The clients file as it is now, to be put in force with [`set_clients`](Self::set_clients).

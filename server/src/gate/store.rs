@@ -224,7 +224,7 @@ fn real(path: &Path) -> PathBuf {
     fs::canonicalize(path).unwrap_or_else(|_| path.to_owned())
 }
 
-fn text(path: &Path) -> Result<Zeroizing<String>, Complaint> {
+pub(crate) fn text(path: &Path) -> Result<Zeroizing<String>, Complaint> {
     let meta = fs::metadata(path).map_err(|error| unreadable(path, &error))?;
     if meta.mode() & 0o077 != 0 {
         let what = format!("others can read these keys; run: chmod 600 {}", path.display());

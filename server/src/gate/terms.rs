@@ -71,8 +71,8 @@ impl Terms {
         })
     }
 
-    /// Why a knock is not good at this time, from there and in that way.
-    pub(super) fn refuse(&self, at: Timestamp, from: IpAddr, by: Carrier) -> Option<Refusal> {
+    /// Why it is not good at this time, from there and, with a knock, in that way.
+    pub fn refuse(&self, at: Timestamp, from: IpAddr, by: Option<Carrier>) -> Option<Refusal> {
         let from_elsewhere =
             !self.from.is_empty() && !self.from.iter().any(|net| net.contains(&from));
         let reasons = [
@@ -80,7 +80,7 @@ impl Terms {
             (self.not_before.is_some_and(|begin| at < begin), Refusal::Early),
             (self.hours.as_ref().is_some_and(|hours| !hours.contain(at)), Refusal::Hours),
             (from_elsewhere, Refusal::Address),
-            (!self.allow(by), Refusal::Carrier),
+            (by.is_some_and(|by| !self.allow(by)), Refusal::Carrier),
         ];
         reasons.into_iter().find_map(|(holds, reason)| holds.then_some(reason))
     }
@@ -123,7 +123,7 @@ mod tests {
     fn refuse(written: Written, at: &str) -> Option<Refusal> {
         let from = "192.0.2.1".parse().expect("an address");
         let at = at.parse().expect("a time");
-        Terms::read(&written).expect("right").refuse(at, from, Carrier::Plain)
+        Terms::read(&written).expect("right").refuse(at, from, Some(Carrier::Plain))
     }
 
     #[test]

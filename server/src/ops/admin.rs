@@ -204,9 +204,9 @@ fn status(running: &Running) -> Status {
             .list()
             .into_iter()
             .map(|tunnel| Tunnel {
-                client: tunnel.client.name.clone(),
+                client: tunnel.holder.name().to_owned(),
                 service: tunnel.service.name.clone(),
-                carrier: tunnel.carrier.name().to_owned(),
+                carrier: tunnel.by.to_owned(),
                 peer: tunnel.peer.to_string(),
                 seconds: tunnel.since.elapsed().as_secs(),
             })

@@ -5,11 +5,10 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use postern_shared::knock::Carrier;
 use tokio::time::Instant;
 use tracing::info;
 
-use crate::gate::Client;
+use crate::gate::{Entrant, Holder};
 use crate::house::House;
 use crate::relay::Moved;
 use crate::service::Service;
@@ -74,6 +73,8 @@ pub enum Way {
     #[default]
     None,
     Knock,
+    /// From an armed address.
+    Memory,
     Route,
     Fallback,
     /// Inside TLS that posternd terminates, without a knock.
@@ -85,6 +86,7 @@ impl Way {
         match self {
             Way::None => "none",
             Way::Knock => "knock",
+            Way::Memory => "memory",
             Way::Route => "route",
             Way::Fallback => "fallback",
             Way::Visitors => "visitors",
@@ -98,13 +100,21 @@ pub struct Record {
     pub way: Way,
     pub seen: &'static str,
     pub service: Option<Arc<Service>>,
-    pub client: Option<Arc<Client>>,
-    pub carrier: Option<Carrier>,
+    pub holder: Option<Holder>,
+    /// The name of a carrier, or `memory`.
+    pub by: Option<&'static str>,
     /// Why a key holder's knock was refused.
     pub refused: Option<&'static str>,
     /// What kept the service from answering.
     pub failure: Option<Box<str>>,
     pub moved: Moved,
+}
+
+impl Record {
+    pub fn note(&mut self, entrant: &Entrant) {
+        self.holder = Some(entrant.holder());
+        self.by = Some(entrant.by());
+    }
 }
 
 /// A connection from its first byte to its one outcome. Its end is counted and logged however it comes:
@@ -126,8 +136,8 @@ impl Life {
             way: Way::None,
             seen: "",
             service: None,
-            client: None,
-            carrier: None,
+            holder: None,
+            by: None,
             refused: None,
             failure: None,
             moved: Moved::default(),
@@ -145,15 +155,15 @@ impl Drop for Life {
     fn drop(&mut self) {
         let outcome = if std::thread::panicking() { Outcome::Bug } else { self.outcome };
         self.house.counts.add(outcome);
-        let Record { way, seen, service, client, carrier, refused, failure, moved } = &self.record;
+        let Record { way, seen, service, holder, by, refused, failure, moved } = &self.record;
         info!(
             peer = %self.peer,
             listener = %self.listener,
             seen,
             route = way.name(),
             service = service.as_ref().map(|service| service.name.as_str()),
-            client = client.as_ref().map(|client| client.name.as_str()),
-            carrier = carrier.map(Carrier::name),
+            client = holder.as_ref().map(Holder::name),
+            carrier = by,
             refused,
             failure = failure.as_deref(),
             outcome = outcome.name(),

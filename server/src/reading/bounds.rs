@@ -59,7 +59,7 @@ impl Reading<'_> {
         self.duration_if(text, default, fits, "window must lie between 5s and 300s")
     }
 
-    fn duration_if(
+    pub(super) fn duration_if(
         &self,
         text: &Option<Spanned<String>>,
         default: Duration,

@@ -14,18 +14,22 @@ const FLAG_ACK: u8 = 0b0001;
 pub enum Intent {
     /// The service's plain byte stream.
     Pipe,
+    /// No stream: the address may come to the service without a knock for a while.
+    Arm,
 }
 
 impl Intent {
     fn code(self) -> u8 {
         match self {
             Intent::Pipe => 1,
+            Intent::Arm => 5,
         }
     }
 
     fn from_code(code: u8) -> Option<Intent> {
         match code {
             1 => Some(Intent::Pipe),
+            5 => Some(Intent::Arm),
             _ => None,
         }
     }
@@ -214,12 +218,17 @@ mod tests {
     fn reserved_bits_refuse() {
         let good = header().encode();
         assert_eq!(Header::decode(good), Some(header()));
-        for (at, bits) in [(0, 0xfe), (1, 0xfe), (12, 0xff), (13, 0xff), (14, 0xff), (15, 0xff)] {
+        for (at, bits) in [(0, 0xfe), (12, 0xff), (13, 0xff), (14, 0xff), (15, 0xff)] {
             for bit in (0..8).filter(|bit| bits >> bit & 1 == 1) {
                 let mut bad = good;
                 bad[at] ^= 1 << bit;
                 assert_eq!(Header::decode(bad), None, "byte {at} bit {bit}");
             }
+        }
+        for intent in (0..=u8::MAX).filter(|code| Intent::from_code(*code).is_none()) {
+            let mut unknown = good;
+            unknown[1] = intent;
+            assert_eq!(Header::decode(unknown), None, "intent {intent}");
         }
         let mut nobody = good;
         nobody[2..6].fill(0);

@@ -9,10 +9,11 @@ use proptest::prelude::*;
 use crate::properties;
 use crate::samples::{refused, samples};
 
-const TLS: Interest = Interest { tls: true, letters: false, ssh: false, http: false };
+const TLS: Interest =
+    Interest { tls: true, letters: false, ssh: false, http: false, line: false, path: false };
 
 /// Every set of interests, by the bits that the property reads.
-const SETS: std::ops::Range<u8> = 0..16;
+const SETS: std::ops::Range<u8> = 0..64;
 
 #[test]
 fn every_prefix_of_every_sample_under_every_set_of_interests() {
@@ -80,7 +81,14 @@ proptest! {
         late in vec(any::<u8>(), 1..50),
     ) {
         let wants = |bit: u8| set >> bit & 1 == 1;
-        let interest = Interest { tls: wants(0), letters: wants(1), ssh: wants(2), http: wants(3) };
+        let interest = Interest {
+            tls: wants(0),
+            letters: wants(1),
+            ssh: wants(2),
+            http: wants(3),
+            line: wants(4),
+            path: wants(5),
+        };
         let answer = sniff(text.as_bytes(), &interest);
         if !matches!(answer, Sniff::NeedMore(_)) {
             prop_assert_eq!(sniff(&[text.as_bytes(), &late].concat(), &interest), answer);

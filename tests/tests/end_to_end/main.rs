@@ -12,6 +12,7 @@ mod invisible;
 mod keys;
 mod knocks;
 mod limits;
+mod memory;
 mod operations;
 mod relay;
 mod replay;

@@ -10,8 +10,9 @@ use aws_lc_rs::digest::{SHA256, digest};
 use postern_shared::knock::Carrier;
 use postern_tests::client::feed;
 use postern_tests::knock;
+use postern_tests::net::Then;
 use postern_tests::process::text;
-use postern_tests::{Knocker, Posternd, World, failure, success, until};
+use postern_tests::{Knocker, Posternd, World, exchange, failure, success, until};
 use rustix::process::Signal;
 use serde_json::Value;
 
@@ -88,6 +89,13 @@ fn at_once() {
 #[test]
 fn after_a_restart() {
     let mut world = World::start();
+    let knocker = Knocker::new(&world.invite);
+    let hello = knocker.hello();
+    let is_recognised = |world: &World| {
+        let seen = exchange(world.server.address(), &hello, Then::Fin);
+        knocker.is_recognised(&hello, &seen.bytes)
+    };
+    assert!(is_recognised(&world));
     let mut all = vec![captured(&world)];
     for signal in [Signal::TERM, Signal::KILL, Signal::KILL] {
         stop(&mut world, signal);
@@ -95,6 +103,7 @@ fn after_a_restart() {
         for letters in &all {
             assert!(!is_let_in(&world, letters), "after {signal:?}");
         }
+        assert!(!is_recognised(&world), "after {signal:?}");
         assert_eq!(refusal(&world), "replayed");
         all.push(captured(&world));
     }
