@@ -111,7 +111,7 @@ mod tests {
         assert_eq!(fs::metadata(&key).expect("there").mode() & 0o777, 0o600);
         assert!(matches!(make(&names, dir.path(), false), Err(CertificateError::Exists { .. })));
 
-        let loaded = Inward::load(&certificate, &key).expect("usable");
+        let loaded = Inward::load(&certificate, &key, false).expect("usable");
         assert_eq!(loaded.pin_for_invites(), Some(pin), "self-signed, so pinned");
         let old = fs::read(&certificate).expect("read");
         assert_eq!(make(&names, dir.path(), true).expect("renewed"), pin);

@@ -68,6 +68,8 @@ pub struct Tls {
     pub names: List,
     /// Where whoever does not knock inside goes, decrypted.
     pub visitors: Option<Spanned<String>>,
+    /// The same for those who speak HTTP/2, in cleartext HTTP/2; without it that is not offered.
+    pub visitors_h2: Option<Spanned<String>>,
 }
 
 #[derive(Debug, Deserialize)]

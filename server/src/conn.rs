@@ -172,7 +172,11 @@ async fn terminate(
         done = handshake => done.ok()?.ok()?,
         () = place.hurried() => return None,
     };
-    let stage = outer.inside(policy, terminated.visitors.clone(), tls::binding(&tls));
+    let stage = match &terminated.visitors_h2 {
+        // Whoever speaks HTTP/2 does not knock.
+        Some(service) if tls::speaks_http_2(&tls) => outer.inside(policy, service.clone(), None),
+        Some(_) | None => outer.inside(policy, terminated.visitors.clone(), tls::binding(&tls)),
+    };
     Some((Front::inside(tls.into()), stage))
 }
 

@@ -102,6 +102,8 @@ pub struct Terminated {
     pub inward: Inward,
     /// Where whoever does not knock inside goes, decrypted.
     pub visitors: Arc<Service>,
+    /// Where those go who speak HTTP/2, if that is offered.
+    pub visitors_h2: Option<Arc<Service>>,
 }
 
 /// How armed addresses are remembered.

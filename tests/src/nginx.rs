@@ -1,5 +1,5 @@
 //! A real nginx with a website of its own: HTTPS with HTTP/2, the same behind the PROXY protocol, and
-//! plain HTTP for what posternd decrypts.
+//! plain HTTP and HTTP/2 for what posternd decrypts.
 
 use std::fs;
 use std::net::SocketAddr;
@@ -22,6 +22,7 @@ pub struct Nginx {
     https: u16,
     proxied: u16,
     http: u16,
+    h2c: u16,
 }
 
 impl Nginx {
@@ -47,9 +48,8 @@ impl Nginx {
     }
 
     fn start_in(dir: &Path, http: &str) -> Result<Nginx, String> {
-        let (https, proxied, plain) = (free_port(), free_port(), free_port());
-        fs::write(dir.join("nginx.conf"), config(dir, https, proxied, plain, http))
-            .expect("write nginx.conf");
+        let ports @ [https, proxied, plain, h2c] = [(); 4].map(|()| free_port());
+        fs::write(dir.join("nginx.conf"), config(dir, ports, http)).expect("write nginx.conf");
         let mut command = Command::new("/usr/sbin/nginx");
         command.arg("-p").arg(dir).arg("-e").arg(dir.join("error.log"));
         command.arg("-c").arg(dir.join("nginx.conf"));
@@ -58,7 +58,7 @@ impl Nginx {
         if !process.wrote(&dir.join("nginx.pid")) {
             return Err(process.log());
         }
-        Ok(Nginx { process, dir: dir.to_owned(), https, proxied, http: plain })
+        Ok(Nginx { process, dir: dir.to_owned(), https, proxied, http: plain, h2c })
     }
 
     pub fn https(&self) -> SocketAddr {
@@ -72,6 +72,11 @@ impl Nginx {
 
     pub fn http(&self) -> SocketAddr {
         local(self.http)
+    }
+
+    /// HTTP/2 in clear, by prior knowledge.
+    pub fn h2c(&self) -> SocketAddr {
+        local(self.h2c)
     }
 
     pub fn certificate(&self) -> PathBuf {
@@ -108,7 +113,7 @@ fn certificate(dir: &Path, key: &[&str]) {
 }
 
 /// One process, so that ending it ends all of it.
-fn config(dir: &Path, https: u16, proxied: u16, plain: u16, http: &str) -> String {
+fn config(dir: &Path, [https, proxied, plain, h2c]: [u16; 4], http: &str) -> String {
     let dir = dir.display();
     format!(
         r#"daemon off;
@@ -142,6 +147,9 @@ http {{
     }}
     server {{
         listen 127.0.0.1:{plain};
+    }}
+    server {{
+        listen 127.0.0.1:{h2c} http2;
     }}
 }}
 "#

@@ -9,6 +9,7 @@ use std::time::Duration;
 
 use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, ServerName};
+use rustls::version::TLS12;
 use rustls::{ClientConfig, ClientConnection, RootCertStore, Stream};
 
 use crate::net::{End, Seen, read_all, without_date};
@@ -35,12 +36,26 @@ impl TlsClient {
         TlsClient::paced(stream, name, trusted, Pace::Whole)
     }
 
-    pub fn paced(mut stream: TcpStream, name: &str, trusted: &Path, pace: Pace) -> TlsClient {
-        let mut roots = RootCertStore::empty();
-        for certificate in CertificateDer::pem_file_iter(trusted).expect("open certificates") {
-            roots.add(certificate.expect("read a certificate")).expect("trust a certificate");
-        }
-        let mut connection = client(name, roots, true);
+    pub fn paced(stream: TcpStream, name: &str, trusted: &Path, pace: Pace) -> TlsClient {
+        let roots = roots(trusted);
+        TlsClient::shake_hands(client(name, roots, true), stream, pace)
+    }
+
+    /// The same in TLS 1.2.
+    pub fn by_tls12(stream: TcpStream, name: &str, trusted: &Path) -> TlsClient {
+        let config = ClientConfig::builder_with_protocol_versions(&[&TLS12])
+            .with_root_certificates(roots(trusted))
+            .with_no_client_auth();
+        let name = ServerName::try_from(name.to_owned()).expect("a host name");
+        let connection = ClientConnection::new(Arc::new(config), name).expect("a TLS client");
+        TlsClient::shake_hands(connection, stream, Pace::Whole)
+    }
+
+    fn shake_hands(
+        mut connection: ClientConnection,
+        mut stream: TcpStream,
+        pace: Pace,
+    ) -> TlsClient {
         send(&mut stream, &first_flight(&mut connection), pace);
         while connection.is_handshaking() {
             connection.complete_io(&mut stream).expect("TLS handshake");
@@ -121,6 +136,14 @@ fn in_two_records(hello: &[u8]) -> Vec<u8> {
         records.extend_from_slice(part);
     }
     records
+}
+
+fn roots(trusted: &Path) -> RootCertStore {
+    let mut roots = RootCertStore::empty();
+    for certificate in CertificateDer::pem_file_iter(trusted).expect("open certificates") {
+        roots.add(certificate.expect("read a certificate")).expect("trust a certificate");
+    }
+    roots
 }
 
 fn client(name: &str, roots: RootCertStore, sni: bool) -> ClientConnection {

@@ -22,7 +22,8 @@ pub(super) const PAGE: &str = "<!doctype html>\n<title>A quiet page</title>\n\
 
 /// Serves the page with the certificate in `directory`, on a port of its own.
 pub(super) async fn serve(directory: &Path) -> anyhow::Result<SocketAddr> {
-    let inward = Arc::new(Inward::load(&directory.join("tls.crt"), &directory.join("tls.key"))?);
+    let inward =
+        Arc::new(Inward::load(&directory.join("tls.crt"), &directory.join("tls.key"), false)?);
     let listener = TcpListener::bind("127.0.0.1:0").await?;
     let address = listener.local_addr()?;
     tokio::spawn(async move {

@@ -22,7 +22,7 @@ use crate::config;
 use crate::gate::terms::parse_net;
 use crate::policy::Terminated;
 use crate::route::{FirstBytes, NamePattern, Route, Wanted};
-use crate::service::{Endpoint, Service};
+use crate::service::{Endpoint, Service, Target};
 use crate::tls::Inward;
 
 /// How long a client must stay silent where a route does not say.
@@ -156,18 +156,30 @@ impl<'a> Reading<'a> {
             let what = "visitors is missing: say which service gets what comes for these names without a knock";
             return Err(self.complain(&tls.names, what));
         };
-        let target = self.known(services, visitors)?;
-        if target.knock {
-            let what = format!("visitors cannot go to {:?}: it has knock = true", target.name);
-            return Err(self.complain(visitors, what));
+        let open = |name: &Spanned<String>| {
+            let service = self.known(services, name)?;
+            if service.knock {
+                let what = format!("visitors cannot go to {:?}: it has knock = true", service.name);
+                return Err(self.complain(name, what));
+            }
+            Ok(service)
+        };
+        let target = open(visitors)?;
+        let visitors_h2 = tls.visitors_h2.as_ref().map(&open).transpose()?;
+        if let (Some(name), Some(Target::Tls(..))) =
+            (&tls.visitors_h2, visitors_h2.as_ref().map(|service| &service.target))
+        {
+            let what =
+                "visitors-h2 is a service that takes HTTP/2 in clear; tls:// is spoken in HTTP/1.1";
+            return Err(self.complain(name, what));
         }
         let (certificate, key) =
             (self.beside(tls.certificate.get_ref()), self.beside(tls.key.get_ref()));
-        let inward = Inward::load(&certificate, &key).map_err(|error| {
+        let inward = Inward::load(&certificate, &key, visitors_h2.is_some()).map_err(|error| {
             let at = if error.concerns(&key) { &tls.key } else { &tls.certificate };
             self.complain(at, error.to_string())
         })?;
-        Ok(Terminated { names, inward, visitors: target })
+        Ok(Terminated { names, inward, visitors: target, visitors_h2 })
     }
 
     pub(crate) fn route(

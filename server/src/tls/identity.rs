@@ -18,12 +18,9 @@ use rustls::server::{Acceptor, NoServerSessionStorage};
 use rustls::version::TLS13;
 use tokio_rustls::{LazyConfigAcceptor, TlsStream};
 
-use super::{FileError, certificates, provider, public_key};
+use super::{FileError, HTTP_1, HTTP_2, certificates, provider, public_key};
 use crate::read_ahead::ReadAhead;
 use crate::wire::Wire;
-
-/// Whichever of these the client chose to look like.
-const ALPN: [&[u8]; 2] = [b"h2", b"http/1.1"];
 
 /// What terminates TLS for a hello that knocked.
 pub struct Identity {
@@ -57,7 +54,8 @@ impl Identity {
             .with_no_client_auth()
             .with_single_cert(chain, secret)
             .map_err(|source| FileError::Unusable { path: key.to_owned(), source })?;
-        config.alpn_protocols = ALPN.map(<[u8]>::to_vec).to_vec();
+        // Whichever of these the client chose to look like.
+        config.alpn_protocols = [HTTP_2, HTTP_1].map(<[u8]>::to_vec).to_vec();
         // Nothing is resumed: each connection knocks anew.
         config.send_tls13_tickets = 0;
         config.session_storage = Arc::new(NoServerSessionStorage {});

@@ -28,8 +28,8 @@ pub use identity::Identity;
 use crate::read_ahead::ReadAhead;
 use crate::wire::Wire;
 
-/// HTTP/1.1 alone: what is relayed decrypted is one request after the other on one connection.
-const ALPN: &[u8] = b"http/1.1";
+const HTTP_1: &[u8] = b"http/1.1";
+const HTTP_2: &[u8] = b"h2";
 
 /// Why a certificate, key or CA file is of no use.
 #[derive(Debug, thiserror::Error)]
@@ -75,8 +75,8 @@ impl fmt::Debug for Inward {
 }
 
 impl Inward {
-    /// Reads the PEM chain and its key.
-    pub fn load(certificate: &Path, key: &Path) -> Result<Inward, FileError> {
+    /// Reads the PEM chain and its key. HTTP/2 is offered only where there is somebody to speak it.
+    pub fn load(certificate: &Path, key: &Path, http_2: bool) -> Result<Inward, FileError> {
         let chain = certificates(certificate)?;
         let secret = PrivateKeyDer::from_pem_file(key)
             .map_err(|source| FileError::Read { path: key.to_owned(), source })?;
@@ -89,7 +89,8 @@ impl Inward {
             .with_no_client_auth()
             .with_single_cert(chain, secret)
             .map_err(unusable)?;
-        config.alpn_protocols = vec![ALPN.to_vec()];
+        let offered = [Some(HTTP_2).filter(|_| http_2), Some(HTTP_1)];
+        config.alpn_protocols = offered.into_iter().flatten().map(<[u8]>::to_vec).collect();
         // A token must not arrive in early data, which can be replayed (RFC 8446 §8).
         config.max_early_data_size = 0;
         Ok(Inward { acceptor: TlsAcceptor::from(Arc::new(config)), pin, self_signed })
@@ -115,6 +116,11 @@ pub fn binding(tls: &TlsStream<ReadAhead>) -> Option<[u8; 32]> {
         return None;
     }
     session.export_keying_material([0; 32], EXPORTER_LABEL, None).ok()
+}
+
+/// Whether HTTP/2 was agreed on (RFC 7301).
+pub fn speaks_http_2(tls: &TlsStream<ReadAhead>) -> bool {
+    tls.get_ref().1.alpn_protocol() == Some(HTTP_2)
 }
 
 /// How a `tls://` service is called.
@@ -162,7 +168,7 @@ impl Outward {
             }
         };
         let mut config = config.with_no_client_auth();
-        config.alpn_protocols = vec![ALPN.to_vec()];
+        config.alpn_protocols = vec![HTTP_1.to_vec()];
         Ok(Outward { connector: TlsConnector::from(Arc::new(config)), name })
     }
 

@@ -8,6 +8,7 @@ mod fleet;
 mod forwarding;
 mod hellos;
 mod inherited;
+mod inside;
 mod invisible;
 mod keys;
 mod knocks;
