@@ -2,6 +2,7 @@
 //! nothing is printed here.
 
 mod clients;
+mod probe;
 
 use std::fmt::Write as _;
 use std::path::Path;
@@ -68,6 +69,7 @@ pub fn check(config: &Path) -> Result<Answer> {
     let policy = Policy::load(config)?;
     let mut remarks: Vec<_> =
         policy.warnings.iter().map(|warning| format!("warning: {warning}")).collect();
+    remarks.extend(probe::website(&policy).into_iter().map(|doubt| format!("warning: {doubt}")));
     if policy.state.clients_file().exists() {
         let clients = store::read(&policy.state.clients_file())?;
         for client in clients.iter() {

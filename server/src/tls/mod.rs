@@ -17,6 +17,7 @@ use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, Server
 use rustls::crypto::{CryptoProvider, aws_lc_rs};
 use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName, UnixTime};
+use rustls::version::TLS13;
 use rustls::{
     ClientConfig, DigitallySignedStruct, ProtocolVersion, RootCertStore, ServerConfig,
     SignatureScheme,
@@ -26,6 +27,7 @@ use tokio_rustls::{TlsAcceptor, TlsConnector, TlsStream};
 pub use identity::Identity;
 
 use crate::read_ahead::ReadAhead;
+use crate::stream::Stream;
 use crate::wire::Wire;
 
 const HTTP_1: &[u8] = b"http/1.1";
@@ -184,6 +186,21 @@ impl Outward {
         let name = ServerName::try_from(asked.to_owned()).map_err(io::Error::other)?;
         self.connector.connect(name, ReadAhead::new(wire)).await.map(TlsStream::from)
     }
+}
+
+/// A handshake in TLS 1.3 with X25519 for this name, which proves nothing of who it is with.
+pub async fn try_modern(stream: Stream, name: &HostName) -> io::Result<()> {
+    let mut provider = aws_lc_rs::default_provider();
+    provider.kx_groups = vec![aws_lc_rs::kx_group::X25519];
+    let provider = Arc::new(provider);
+    let config = ClientConfig::builder_with_provider(provider.clone())
+        .with_protocol_versions(&[&TLS13])
+        .expect("the provider has suites for TLS 1.3")
+        .dangerous()
+        .with_custom_certificate_verifier(Arc::new(OnlyKey { pin: None, provider }))
+        .with_no_client_auth();
+    let name = ServerName::try_from(name.to_string()).map_err(io::Error::other)?;
+    TlsConnector::from(Arc::new(config)).connect(name, stream).await.map(drop)
 }
 
 /// Whether a service's host is this machine, by address or as `localhost`.

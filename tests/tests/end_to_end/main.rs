@@ -1,6 +1,7 @@
 //! End-to-end tests against the real peers. One binary, so that it is linked once and its tests run
 //! side by side.
 
+mod check;
 mod config_errors;
 mod demo;
 mod fdpass;
