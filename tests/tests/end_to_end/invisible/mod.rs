@@ -23,6 +23,7 @@ use std::collections::BTreeSet;
 use std::fs;
 use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpStream};
+use std::os::unix::fs::PermissionsExt;
 use std::process::Command;
 use std::thread;
 
@@ -46,6 +47,8 @@ const TIMERS: &str = "client_header_timeout 1s; client_body_timeout 1s; keepaliv
 const EVERYTHING: &str = r#"
 [knock]
 sni = "www.example.com"
+static-secrets = "secrets.toml"
+memory-silent = "700ms"
 
 [[route]]
 sni = ["shop.example.com", "*.example.org"]
@@ -77,6 +80,24 @@ visitors = "plain-web"
 
 [timeouts]
 decide = "3s"
+"#;
+
+/// Words that nobody says here: those that are said beside them must not show that there are any.
+const SECRETS: &str = r#"
+[[secret]]
+name = "line"
+service = "inside"
+line = "OPEN_SESAME_42"
+
+[[secret]]
+name = "path"
+service = "inside"
+path = "/open/sesame"
+
+[[secret]]
+name = "sni"
+service = "inside"
+sni = "open.sesame.example"
 "#;
 
 /// Only a knock in letters is waited for, and not as long as the website waits.
@@ -112,6 +133,8 @@ fn cannot_be_told_from_the_website(behind: fn(&Nginx) -> SocketAddr, more: &str)
     let inside = TcpService::echo();
     let mut cert = posternd::posternd(&["cert", "--name", "ssh.example.com", "--out"]);
     success(cert.arg(scratch.path("")));
+    let secrets = scratch.write("secrets.toml", SECRETS);
+    fs::set_permissions(secrets, fs::Permissions::from_mode(0o600)).expect("chmod");
     let services = format!(
         r#"{more}
 [service.plain-web]
