@@ -93,7 +93,11 @@ fn ways(plain: SocketAddr, tls: SocketAddr, scratch: &Scratch) -> Vec<Way> {
 /// Each carrier by pipes, and where `postern` can hand its socket to ssh, also so.
 fn by_postern(world: &World) -> Vec<Way> {
     let carrier = |name, host| Way { name, host, options: Vec::new() };
-    let mut ways = vec![carrier("postern plain", "plain"), carrier("postern tls", "tls")];
+    let mut ways = vec![
+        carrier("postern plain", "plain"),
+        carrier("postern tls", "tls"),
+        carrier("postern hello", "hello"),
+    ];
     let help = finish(&mut world.client.postern(&["connect", "--help"]));
     if text(&help.stdout).contains("--fdpass") {
         let postern = binary("postern");
