@@ -13,6 +13,7 @@ mod figures;
 mod growth;
 mod idle;
 mod json;
+mod knock;
 mod machine;
 mod options;
 mod plot;
@@ -33,13 +34,14 @@ use options::{Options, USAGE};
 
 type Run = fn(&mut Bench);
 
-const SECTIONS: [(&str, Run); 6] = [
+const SECTIONS: [(&str, Run); 7] = [
     ("bulk", bulk::run),
     ("connections", connections::run),
     ("rtt", rtt::run),
     ("idle", idle::run),
     ("ssh", ssh::run),
     ("growth", growth::run),
+    ("knock", knock::run),
 ];
 
 /// What a section needs, and where its figures go.

@@ -1,13 +1,22 @@
 //! Knocks made by hand from an invite: right ones, and such as no right client would send.
 
 use std::net::SocketAddr;
+use std::ops::Range;
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use postern_shared::hello::{ClientHello, Parse};
 use postern_shared::invite::Invite;
-use postern_shared::knock::{Carrier, ClientKey, Header, HelloToken, Intent, Status, Token, ack};
+use postern_shared::knock::{
+    Carrier, CarrierKey, ClientKey, Header, HelloToken, Intent, Status, Token, ack,
+};
 
 use crate::net::{Then, exchange};
+
+/// Where a hello's random lies in its record, if that is its first.
+pub const RANDOM: Range<usize> = 11..43;
+
+/// And where its session id does, if that has 32 bytes.
+pub const SESSION_ID: Range<usize> = 44..76;
 
 /// Someone with the key of an invite.
 #[derive(Clone, Debug)]
@@ -44,12 +53,7 @@ impl Knocker {
     pub fn hello(&self) -> Vec<u8> {
         let Invite { locator, key, server, .. } = &self.invite;
         let (locator, key) = (locator.on(Carrier::Hello, server), key.on(Carrier::Hello, server));
-        let (random, share) = (random(), random());
-        let untagged = HelloToken::untagged(&self.header, &random, &locator);
-        let record = hello(&random, &untagged, &share);
-        let Parse::Found(parsed) = ClientHello::parse(&record) else { panic!("{record:?}") };
-        let tagged = HelloToken::tagged(&parsed, &key).expect("a session id of 32 bytes");
-        hello(&random, &tagged, &share)
+        knocking(hello(&random()), &self.header, &locator, &key)
     }
 
     /// Whether a server's first bytes say that it recognised this hello.
@@ -81,8 +85,26 @@ impl Knocker {
     }
 }
 
-/// A hello of TLS 1.3 as a record, with a share of X25519 (RFC 8446, 4.1.2 and 4.2).
-fn hello(random: &[u8; 32], session_id: &[u8; 32], share: &[u8; 32]) -> Vec<u8> {
+/// The record of an ordinary hello of TLS 1.3 with another random, which is fresh, and a session id that
+/// knocks.
+pub fn knocking(
+    mut record: Vec<u8>,
+    header: &Header,
+    locator: &CarrierKey,
+    key: &CarrierKey,
+) -> Vec<u8> {
+    let fresh = random();
+    record[RANDOM].copy_from_slice(&fresh);
+    record[SESSION_ID].copy_from_slice(&HelloToken::untagged(header, &fresh, locator));
+    let Parse::Found(untagged) = ClientHello::parse(&record) else { panic!("{record:?}") };
+    let tagged = HelloToken::tagged(&untagged, key).expect("a session id of 32 bytes");
+    record[SESSION_ID].copy_from_slice(&tagged);
+    record
+}
+
+/// A hello of TLS 1.3 as a record, with a share of X25519 (RFC 8446, 4.1.2 and 4.2), and nothing yet for
+/// its random and its session id.
+fn hello(share: &[u8; 32]) -> Vec<u8> {
     const SUITES: [u8; 8] = [0, 6, 0x13, 1, 0x13, 2, 0x13, 3];
     const NO_COMPRESSION: [u8; 2] = [1, 0];
     let with_length = |bytes: &[u8]| {
@@ -100,9 +122,9 @@ fn hello(random: &[u8; 32], session_id: &[u8; 32], share: &[u8; 32]) -> Vec<u8> 
     .concat();
     let body = [
         &[3, 3][..],
-        random,
+        &[0; 32],
         &[32],
-        session_id,
+        &[0; 32],
         &SUITES,
         &NO_COMPRESSION,
         &with_length(&extensions),
@@ -133,7 +155,7 @@ fn now() -> u32 {
     u32::try_from(now.as_secs()).expect("before 2106")
 }
 
-fn random<const N: usize>() -> [u8; N] {
+pub fn random<const N: usize>() -> [u8; N] {
     let mut bytes = [0; N];
     aws_lc_rs::rand::fill(&mut bytes).expect("randomness");
     bytes
