@@ -4,8 +4,7 @@
 use std::fs;
 use std::time::Duration;
 
-use postern_tests::process::children;
-use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
+use postern_tests::process::{self, children, raise_descriptor_limit};
 
 /// Processor time of the process tree so far.
 pub fn cpu(root: u32) -> Duration {
@@ -14,12 +13,7 @@ pub fn cpu(root: u32) -> Duration {
 
 /// Resident bytes of the process tree.
 pub fn resident(root: u32) -> u64 {
-    let pages = |pid: u32| -> Option<u64> {
-        let statm = fs::read_to_string(format!("/proc/{pid}/statm")).ok()?;
-        statm.split(' ').nth(1)?.parse().ok()
-    };
-    let pages: u64 = tree(root).into_iter().filter_map(pages).sum();
-    pages * rustix::param::page_size() as u64
+    tree(root).into_iter().filter_map(process::resident).sum()
 }
 
 /// The process and all below it.
@@ -58,21 +52,8 @@ pub fn load_average() -> String {
     text.split(' ').take(3).collect::<Vec<_>>().join(" ")
 }
 
-/// Both ends of every connection are ours, and the relays inherit the limit.
-pub fn raise_descriptor_limit() {
-    let maximum = getrlimit(Resource::Nofile).maximum;
-    let enough = maximum.map(|maximum| maximum.max(65_536));
-    // Root may go beyond what it was given; what is started from here inherits it.
-    let raised = setrlimit(Resource::Nofile, Rlimit { current: enough, maximum: enough });
-    if raised.is_err() {
-        let _ = setrlimit(Resource::Nofile, Rlimit { current: maximum, maximum });
-    }
-}
-
 /// How many connections fit with both ends in one process, out of `wanted`; a quarter of the
 /// descriptors is for what relays keep in reserve.
 pub fn connections_within_limit(wanted: usize) -> usize {
-    let limit = getrlimit(Resource::Nofile).current.unwrap_or(u64::MAX);
-    let limit = usize::try_from(limit).unwrap_or(usize::MAX);
-    wanted.min(limit / 4 * 3 / 2)
+    wanted.min(raise_descriptor_limit() / 4 * 3 / 2)
 }

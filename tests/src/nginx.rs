@@ -120,7 +120,7 @@ fn config(dir: &Path, [https, proxied, plain, h2c]: [u16; 4], http: &str) -> Str
 master_process off;
 pid {dir}/nginx.pid;
 error_log {dir}/error.log info;
-events {{ worker_connections 4096; }}
+events {{ worker_connections 12000; }}
 http {{
     log_format direct '$remote_addr:$remote_port "$request"';
     log_format proxied '$proxy_protocol_addr:$proxy_protocol_port "$request"';

@@ -115,11 +115,15 @@ impl Posternd {
         until("a connection's log line", || self.events("connection").into_iter().find(&wanted))
     }
 
+    pub fn status(&self) -> Value {
+        let status = success(&mut self.command(&["status", "--json"]));
+        serde_json::from_str(&status).expect("JSON")
+    }
+
     /// Waits until this client has a tunnel.
     pub fn tunnel_of(&self, client: &str) {
         until("a tunnel", || {
-            let status = success(&mut self.command(&["status", "--json"]));
-            let status: Value = serde_json::from_str(&status).expect("JSON");
+            let status = self.status();
             let mut tunnels = status["tunnels"].as_array()?.iter();
             tunnels.any(|tunnel| tunnel["client"] == client).then_some(())
         });

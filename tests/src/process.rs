@@ -7,7 +7,7 @@ use std::process::{Child, Command, ExitStatus, Output, Stdio};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use rustix::process::{Pid, Resource, Rlimit, Signal, kill_process, prlimit};
+use rustix::process::{Pid, Resource, Rlimit, Signal, getrlimit, kill_process, prlimit, setrlimit};
 
 /// Generous: the machine may be small and busy. Nothing waits that long unless it fails.
 pub const DEADLINE: Duration = Duration::from_secs(60);
@@ -98,6 +98,26 @@ impl Drop for Process {
             eprintln!("---- log of {} ----\n{}", self.name, self.log());
         }
     }
+}
+
+/// Resident bytes of this process.
+pub fn resident(pid: u32) -> Option<u64> {
+    let statm = fs::read_to_string(format!("/proc/{pid}/statm")).ok()?;
+    let pages: u64 = statm.split(' ').nth(1)?.parse().ok()?;
+    Some(pages * rustix::param::page_size() as u64)
+}
+
+/// Lets this process, and what it starts from now on, have as many descriptors as may be; says how many.
+pub fn raise_descriptor_limit() -> usize {
+    let maximum = getrlimit(Resource::Nofile).maximum;
+    let enough = maximum.map(|maximum| maximum.max(65_536));
+    // Root may go beyond what it was given.
+    let raised = setrlimit(Resource::Nofile, Rlimit { current: enough, maximum: enough });
+    if raised.is_err() {
+        let _ = setrlimit(Resource::Nofile, Rlimit { current: maximum, maximum });
+    }
+    let limit = getrlimit(Resource::Nofile).current.unwrap_or(u64::MAX);
+    usize::try_from(limit).unwrap_or(usize::MAX)
 }
 
 /// Sends a signal to a process that this test started.

@@ -16,7 +16,7 @@ use postern_tests::{
 use rustix::process::Signal;
 use socket2::SockRef;
 
-fn page(nginx: &Nginx, at: SocketAddr) -> String {
+pub(crate) fn page(nginx: &Nginx, at: SocketAddr) -> String {
     let mut curl = bounded("curl");
     curl.args(["-sS", "--fail", "--max-time", "20", "--cacert"]).arg(nginx.certificate());
     success(curl.args(["--connect-to", &format!("::{at}"), "https://www.example.com/"]))

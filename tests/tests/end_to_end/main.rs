@@ -14,6 +14,7 @@ mod invisible;
 mod keys;
 mod knocks;
 mod limits;
+mod load;
 mod memory;
 mod operations;
 mod relay;
