@@ -7,7 +7,7 @@ use std::sync::atomic::{AtomicU16, Ordering};
 use std::thread;
 use std::time::Duration;
 
-use socket2::{Domain, SockRef, Socket, Type};
+use socket2::{Domain, Protocol, SockRef, Socket, Type};
 
 use crate::process::DEADLINE;
 
@@ -126,6 +126,20 @@ fn patient(stream: TcpStream) -> TcpStream {
     stream.set_write_timeout(Some(DEADLINE)).expect("set a timeout");
     stream.set_nodelay(true).expect("set TCP_NODELAY");
     stream
+}
+
+/// The packets of TCP that come to one of the machine's addresses, with their IP headers. It is allowed to
+/// root and whoever has CAP_NET_RAW (raw(7)).
+pub fn listen_in(to: Ipv4Addr) -> std::io::Result<impl Iterator<Item = Vec<u8>>> {
+    let socket = Socket::new(Domain::IPV4, Type::RAW, Some(Protocol::TCP))?;
+    socket.bind(&SocketAddr::from((to, 0)).into())?;
+    socket.set_read_timeout(Some(DEADLINE))?;
+    Ok(std::iter::from_fn(move || {
+        let mut packet = vec![0; 64 * 1024];
+        let length = (&socket).read(&mut packet).expect("a packet");
+        packet.truncate(length);
+        Some(packet)
+    }))
 }
 
 /// Closes with RST instead of FIN. What was sent must have arrived: a reset discards what is queued.

@@ -17,6 +17,7 @@ mod limits;
 mod load;
 mod memory;
 mod operations;
+mod packets;
 mod relay;
 mod replay;
 mod routes;
