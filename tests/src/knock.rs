@@ -102,6 +102,18 @@ pub fn knocking(
     record
 }
 
+/// The record of a hello, whose session id has 32 bytes, with another one.
+pub fn with_session_id(mut record: Vec<u8>, id: &[u8]) -> Vec<u8> {
+    record.splice(SESSION_ID, id.iter().copied());
+    record[SESSION_ID.start - 1] = u8::try_from(id.len()).expect("32 bytes at most");
+    // The lengths of the record and, behind its type, of the message: RFC 8446, 5.1 and 4.
+    for (at, around) in [(3, 5), (7, 9)] {
+        let length = u16::try_from(record.len() - around).expect("one record");
+        record[at..at + 2].copy_from_slice(&length.to_be_bytes());
+    }
+    record
+}
+
 /// A hello of TLS 1.3 as a record, with a share of X25519 (RFC 8446, 4.1.2 and 4.2), and nothing yet for
 /// its random and its session id.
 fn hello(share: &[u8; 32]) -> Vec<u8> {

@@ -14,7 +14,7 @@ use postern_shared::knock::{
 };
 use postern_shared::sniff::LETTERS;
 use postern_tests::Scratch;
-use postern_tests::knock::{SESSION_ID, knocking, random};
+use postern_tests::knock::{SESSION_ID, knocking, random, with_session_id};
 use posternd::gate::{Gate, Shown, Verdict};
 use rustls::crypto::aws_lc_rs::{default_provider, kx_group};
 use rustls::{ClientConfig, ClientConnection, RootCertStore};
@@ -178,7 +178,7 @@ fn hello(who: Who, template: &[u8], kid: u32) -> Vec<u8> {
             record[SESSION_ID].copy_from_slice(&random::<32>());
             record
         }
-        Who::NoSessionId => without_session_id(record),
+        Who::NoSessionId => with_session_id(record, &[]),
     }
 }
 
@@ -190,17 +190,6 @@ fn letters(who: Who, kid: u32) -> [u8; LETTERS] {
         }
         Who::Random | Who::NoSessionId => random().map(|byte: u8| b'A' + byte % 16),
     }
-}
-
-fn without_session_id(mut record: Vec<u8>) -> Vec<u8> {
-    record.drain(SESSION_ID);
-    record[SESSION_ID.start - 1] = 0;
-    // The lengths of the record and, behind its type, of the message: RFC 8446, 5.1 and 4.
-    for (at, around) in [(3, 5), (7, 9)] {
-        let length = u16::try_from(record.len() - around).expect("one record");
-        record[at..at + 2].copy_from_slice(&length.to_be_bytes());
-    }
-    record
 }
 
 /// As large as a browser's, by the key share that has been usual since 2024.
