@@ -5,8 +5,8 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
 use jiff::Timestamp;
-use postern_shared::knock::Intent;
-use postern_shared::sniff::Protocol;
+use postern_shared::knock::{Carrier, Intent};
+use postern_shared::sniff::{LETTERS, Protocol};
 
 use crate::conn::Arrival;
 use crate::decide::Patience;
@@ -17,6 +17,10 @@ use crate::ops::outcome::{Record, Way};
 use crate::policy::Policy;
 use crate::route::{self, Seen};
 use crate::service::{Dialing, Service};
+
+/// Nobody's letters. By them is judged whoever shows nothing like a knock: were he not judged at all, the
+/// time that it takes would tell him what is.
+const NO_KNOCK: [u8; LETTERS] = [b'A'; LETTERS];
 
 /// One look at a connection.
 #[derive(Debug)]
@@ -118,10 +122,17 @@ impl Stage {
         bytes: &[u8],
         record: &mut Record,
     ) -> Judged {
-        if let Some(shown) = self.shown(policy, seen)
-            && let Some(knocked) = self.knock(house, policy, shown, record).await
-        {
-            return knocked;
+        match self.shown(policy, seen) {
+            Some(shown) => {
+                if let Some(knocked) = self.knock(house, policy, shown, record).await {
+                    return knocked;
+                }
+            }
+            None if policy.speaks(Carrier::Plain) => {
+                let from = self.dialing.peer.ip();
+                let _ = house.gate.judge(Shown::Plain(&NO_KNOCK), from, policy.window);
+            }
+            None => {}
         }
         match self.depth {
             Depth::Outside => self

@@ -38,20 +38,32 @@ impl<'a> Shown<'a> {
         }
     }
 
-    fn token(self) -> Option<Shape<'a>> {
+    /// The token, and whether it is one by its form.
+    fn token(self) -> (Shape<'a>, Choice) {
         match self {
             Shown::Plain(letters) => {
-                Some(Shape::Letters { token: Token::from_letters(letters)?, binding: &[] })
+                let (token, is_token) = or_nobodys(Token::from_letters(letters));
+                (Shape::Letters { token, binding: &[] }, is_token)
             }
             Shown::Tls { letters, binding } => {
-                Some(Shape::Letters { token: Token::from_letters(letters)?, binding })
+                let (token, is_token) = or_nobodys(Token::from_letters(letters));
+                (Shape::Letters { token, binding }, is_token)
             }
-            Shown::Hello(hello) => Some(Shape::Hello { token: HelloToken::of(hello)?, hello }),
+            Shown::Hello(hello) => {
+                let (token, is_token) = or_nobodys(HelloToken::of(hello));
+                (Shape::Hello { token, hello }, is_token)
+            }
         }
     }
 }
 
-/// What has the form of a token, with all that its tag covers.
+/// What is no token by its form costs the same two HMACs: the time to an answer would tell it from one.
+fn or_nobodys<T: Default>(token: Option<T>) -> (T, Choice) {
+    let is_token = Choice::from(u8::from(token.is_some()));
+    (token.unwrap_or_default(), is_token)
+}
+
+/// What is judged, with all that its tag covers.
 enum Shape<'a> {
     Letters { token: Token, binding: &'a [u8] },
     Hello { token: HelloToken, hello: &'a ClientHello },
@@ -193,15 +205,13 @@ pub(super) fn judge(
     window: Duration,
     spend: impl FnOnce(Offered) -> Spend,
 ) -> Verdict {
-    let Some(token) = claim.shown.token() else {
-        return Verdict::Stranger;
-    };
+    let (token, is_token) = claim.shown.token();
     // Every live locator costs its two HMACs whether or not another one already fitted.
     let mut holder = None;
     for locator in clients.locators_on(claim.shown.carrier()) {
         let (header, client, right) = open(clients, claim, &token, locator, now, window);
         if let (Some(header), Some(client)) = (header, client)
-            && bool::from(right.tag)
+            && bool::from(right.tag & is_token)
         {
             holder = Some((header, client, bool::from(right.time)));
         }

@@ -14,8 +14,8 @@ pub const LENGTH: usize = 32;
 
 const TAG: usize = 16;
 
-/// A session id read as a token.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+/// A session id read as a token. The default one is nobody's.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct HelloToken {
     masked: [u8; 16],
     tag: [u8; TAG],

@@ -76,8 +76,8 @@ impl Header {
     }
 }
 
-/// A token as it travels: nonce, masked header, tag.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+/// A token as it travels: nonce, masked header, tag. The default one is nobody's.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Token {
     nonce: [u8; 16],
     masked: [u8; 16],
