@@ -150,7 +150,7 @@ fn causes(answer: &Answer, carrier: &Carrier, service: &str) -> String {
         Carrier::Tls => "",
     };
     format!(
-        "likely: the key is wrong, revoked or expired, {clock}'{service}' is not granted to it, \
+        "likely: the key is wrong, revoked or out of its terms, {clock}'{service}' is not granted to it, \
          or this is no posternd"
     )
 }

@@ -19,13 +19,13 @@ use crate::decide::{Decided, decide};
 use crate::early::{Early, WebsiteFirst};
 use crate::front::Front;
 use crate::gate::{Admitted, Entrant, Pass};
-use crate::house::{Entry, House};
+use crate::house::{Entering, Entry, House, Unlocked};
 use crate::ops::outcome::{Life, Outcome, Record, Way};
 use crate::places::{Seat, Undecided};
 use crate::policy::{Policy, Terminated};
 use crate::relay::{End, Guest, Moved, Relay};
 use crate::route::Seen;
-use crate::service::{Failure, Service, connect};
+use crate::service::{Failure, connect};
 use crate::stage::{Judged, Stage};
 use crate::stream::Stream;
 use crate::sys;
@@ -103,7 +103,7 @@ async fn way_in(house: &House, arrival: Arrival, record: &mut Record) -> Result<
     let mut front = Front::tcp(wire);
     loop {
         let mut early = Early::new(stage.fallback.clone(), stage.dialing.clone());
-        let mut seen = match decide(&mut front, &mut early, &mut place, &stage.patience).await {
+        let seen = match decide(&mut front, &mut early, &mut place, &stage.patience).await {
             Decided::Seen(seen) => seen,
             Decided::WebsiteFirst(first) => {
                 drop(place);
@@ -118,14 +118,17 @@ async fn way_in(house: &House, arrival: Arrival, record: &mut Record) -> Result<
 
         match stage.judge(house, &policy, &seen, front.seen(), record).await {
             Judged::Enters(entrant, service) => {
-                drop((place, early));
-                let front = behind_the_knock(house, &entrant, &seen, front).await?;
-                return admit(house, &policy, stage, front, entrant, service, record).await;
+                let seat = house.places.admitted(&policy.limits);
+                let entering = Entering { entrant, service, seat };
+                if let Some(unlocked) = house.unlock(&entering, &seen) {
+                    drop((place, early));
+                    let front = behind_the_knock(house, &entering, unlocked, &seen, front).await?;
+                    return admit(house, &policy, stage, front, entering, record).await;
+                }
+                record.refused = Some("busy");
             }
             Judged::Said { count, decoy } => {
                 front.replace(count, decoy).await.map_err(|_| Outcome::ClientReset)?;
-                // No route is for what is not there any more.
-                seen = Seen::Other;
             }
             Judged::Visitor => {}
         }
@@ -183,11 +186,12 @@ async fn terminate(
 /// The stream as it is when the knock has been taken away.
 async fn behind_the_knock(
     house: &House,
-    entrant: &Entrant,
+    entering: &Entering,
+    _unlocked: Unlocked,
     seen: &Seen,
     mut front: Front,
 ) -> Result<Front, Outcome> {
-    match (entrant, seen) {
+    match (&entering.entrant, seen) {
         (Entrant::Memory(_), _) => {}
         (Entrant::Knock(admitted), Seen::Protocol(Protocol::Tls(hello))) => {
             front = answer(&house.identity, hello, admitted, front).await?;
@@ -221,10 +225,10 @@ async fn admit(
     policy: &Policy,
     mut stage: Stage,
     front: Front,
-    entrant: Entrant,
-    service: Arc<Service>,
+    entering: Entering,
     record: &mut Record,
 ) -> Result<Pair, Outcome> {
+    let Entering { entrant, service, seat } = entering;
     record.service = Some(service.clone());
     let holder = entrant.holder();
     let intent = match &entrant {
@@ -247,7 +251,7 @@ async fn admit(
         part(client, entrant.acknowledgement(Status::Ok)).await;
         return Err(Outcome::Done);
     }
-    let Some(seat) = house.places.admitted(&policy.limits) else {
+    let Some(seat) = seat else {
         part(client, entrant.acknowledgement(Status::Busy)).await;
         return Err(Outcome::Shed);
     };

@@ -8,14 +8,17 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::task::{Context, Poll, Waker};
 
+use postern_shared::knock::Kid;
+use postern_shared::sniff::Protocol;
 use tokio::sync::watch;
 use tokio::time::Instant;
 
 use crate::gate::{Clients, Entrant, Gate, Holder, OpenError};
 use crate::identity;
 use crate::ops::outcome::Counts;
-use crate::places::Places;
+use crate::places::{Places, Seat};
 use crate::policy::Policy;
+use crate::route::Seen;
 use crate::service::Service;
 use crate::tls::Identity;
 
@@ -29,6 +32,7 @@ pub struct House {
     pub counts: Counts,
     pub started: Instant,
     tunnels: Arc<Tunnels>,
+    handshakes: Arc<Handshakes>,
 }
 
 impl House {
@@ -45,6 +49,7 @@ impl House {
             counts: Counts::default(),
             started: Instant::now(),
             tunnels: Arc::default(),
+            handshakes: Arc::default(),
         })
     }
 
@@ -77,6 +82,25 @@ impl House {
         count
     }
 
+    /// Whether there is room to find out if a hello is its maker's own. `None` makes him a visitor.
+    pub fn unlock(&self, entering: &Entering, seen: &Seen) -> Option<Unlocked> {
+        let (Entrant::Knock(admitted), Seen::Protocol(Protocol::Tls(_))) =
+            (&entering.entrant, seen)
+        else {
+            return Some(Unlocked::Open);
+        };
+        entering.seat.as_ref()?;
+        let kid = admitted.client.kid;
+        let mut all = self.handshakes.lock().unwrap_or_else(PoisonError::into_inner);
+        let count = all.entry(kid).or_default();
+        if *count >= UNFINISHED {
+            return None;
+        }
+        *count += 1;
+        let counted = Handshake { kid, all: self.handshakes.clone() };
+        Some(Unlocked::Handshake { _counted: counted })
+    }
+
     fn cut_those_who_are_gone(&self) {
         let (clients, policy) = (self.gate.clients(), self.policy());
         self.tunnels.cut_where(|holder| !is_there(&clients, &policy, holder));
@@ -85,6 +109,16 @@ impl House {
     /// Whether what let this one in still would.
     pub fn still_knows(&self, holder: &Holder) -> bool {
         is_there(&self.gate.clients(), &self.policy(), holder)
+    }
+
+    /// The holder on the terms of now.
+    pub fn in_force(&self, holder: &Holder) -> Option<Holder> {
+        match holder {
+            Holder::Client(client) => self.gate.clients().current(client).map(Holder::Client),
+            Holder::Secret(secret) => {
+                self.policy().secrets.as_ref()?.current(secret).map(Holder::Secret)
+            }
+        }
     }
 
     pub fn tunnels(&self) -> &Arc<Tunnels> {
@@ -97,6 +131,47 @@ fn is_there(clients: &Clients, policy: &Policy, holder: &Holder) -> bool {
         Holder::Client(client) => clients.still_has(client),
         Holder::Secret(secret) => {
             policy.secrets.as_ref().is_some_and(|secrets| secrets.still_have(secret))
+        }
+    }
+}
+
+/// One who is let in, where to, and the place that he takes.
+#[derive(Debug)]
+pub struct Entering {
+    pub entrant: Entrant,
+    pub service: Arc<Service>,
+    pub seat: Option<Seat>,
+}
+
+/// Leave to take the knock away.
+#[derive(Debug)]
+pub enum Unlocked {
+    /// At once.
+    Open,
+    /// By a handshake, of which a key may have some at a time.
+    Handshake { _counted: Handshake },
+}
+
+/// A handshake that is not finished, and so not known to be a key holder's.
+#[derive(Debug)]
+pub struct Handshake {
+    kid: Kid,
+    all: Arc<Handshakes>,
+}
+
+type Handshakes = Mutex<BTreeMap<Kid, usize>>;
+
+/// Of one key at a time: who has many hellos of it, but not the key, must not take all places.
+const UNFINISHED: usize = 16;
+
+impl Drop for Handshake {
+    fn drop(&mut self) {
+        let mut all = self.all.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(count) = all.get_mut(&self.kid) {
+            *count -= 1;
+            if *count == 0 {
+                all.remove(&self.kid);
+            }
         }
     }
 }
@@ -175,7 +250,7 @@ impl Tunnels {
         let mut table = self.table();
         if let Some(most) = tunnel.holder.terms().max_tunnels {
             // By name: one client may have two keys.
-            let same = |other: &&Arc<Tunnel>| other.holder.name() == tunnel.holder.name();
+            let same = |other: &&Arc<Tunnel>| other.holder.is_same_as(&tunnel.holder);
             if table.values().filter(same).count() >= most {
                 return None;
             }

@@ -1,6 +1,7 @@
 //! The key pair by which clients of the hello carrier know this server: made once, kept in the state
 //! directory, and pinned in every invite. Never replaces a key that is there.
 
+use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
 
 use postern_shared::hello::HostName;
@@ -38,7 +39,8 @@ impl Files {
         // A key without its certificate is what a crash between the two leaves.
         let key = match std::fs::read_to_string(&self.key).map(Zeroizing::new) {
             Ok(pem) => KeyPair::from_pem(&pem),
-            Err(_) => KeyPair::generate(),
+            Err(error) if error.kind() == ErrorKind::NotFound => KeyPair::generate(),
+            Err(error) => return Err(unmade(error.to_string())),
         };
         let key = key.map_err(|error| unmade(error.to_string()))?;
         let certificate =

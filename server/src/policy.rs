@@ -171,6 +171,12 @@ impl Policy {
         } else if !services.values().any(|service| service.knock) {
             warnings.push("no service has knock = true: a knock leads nowhere".to_owned());
         }
+        if memory.is_some() {
+            warnings.push(
+                "memory: whoever comes from an armed address is led as far as the service's own login"
+                    .to_owned(),
+            );
+        }
         if secrets.is_some() {
             warnings.push("static-secrets: whoever hears one said can say it again".to_owned());
         }

@@ -10,7 +10,7 @@ use postern_shared::sniff::{LETTERS, Protocol};
 
 use crate::conn::Arrival;
 use crate::decide::Patience;
-use crate::gate::secrets::Said;
+use crate::gate::secrets::{Place, Said};
 use crate::gate::{Entrant, Holder, Pass, Shown, Verdict};
 use crate::house::House;
 use crate::ops::outcome::{Record, Way};
@@ -192,14 +192,14 @@ impl Stage {
     ) -> Option<Judged> {
         let (secrets, memory) = (policy.secrets.as_ref()?, policy.memory?);
         let from = self.dialing.peer.ip();
-        let words: Vec<_> = match seen.sni() {
-            Some(name) => Said::in_hello(bytes, name).into_iter().collect(),
-            None => Said::in_clear(bytes).collect(),
+        let (secret, said) = match seen.sni() {
+            // The name stays what it is: both ends' signatures are over it.
+            Some(name) => (secrets.find(Place::Sni, name.as_str().as_bytes())?, None),
+            None => Said::in_clear(bytes).find_map(|said| {
+                let secret = secrets.find(said.place, said.word(bytes))?;
+                Some((secret, Some(said)))
+            })?,
         };
-        let (said, secret) = words.into_iter().find_map(|said| {
-            let secret = secrets.find(said.place, said.word(bytes))?;
-            Some((said, secret))
-        })?;
         let holder = Holder::Secret(secret.clone());
         record.holder = Some(holder.clone());
         record.by = Some("secret");
@@ -210,7 +210,10 @@ impl Stage {
             house.gate.arm(from, pass, memory.keep);
         }
         // Also where it is refused: it is nobody's business but ours.
-        Some(Judged::Said { count: said.at.end, decoy: said.decoy(bytes) })
+        Some(match said {
+            Some(said) => Judged::Said { count: said.at.end, decoy: said.decoy(bytes) },
+            None => Judged::Visitor,
+        })
     }
 
     /// Whoever comes from an armed address in the words of ssh, or without any.
@@ -227,8 +230,13 @@ impl Stage {
             Seen::Silent(time) if memory.silent.is_some_and(|least| *time >= least) => {}
             Seen::Protocol(_) | Seen::Silent(_) | Seen::Other => return None,
         }
-        let Pass { holder, service } = house.gate.claim(self.dialing.peer.ip())?;
-        let service = policy.knock_service(&service).filter(|_| house.still_knows(&holder))?;
+        let from = self.dialing.peer.ip();
+        let Pass { holder, service } = house.gate.claim(from)?;
+        let holder = house.in_force(&holder)?;
+        if holder.terms().refuse(Timestamp::now(), from, None).is_some() {
+            return None;
+        }
+        let service = policy.knock_service(&service)?;
         let entrant = Entrant::Memory(holder);
         record.note(&entrant);
         Some(Judged::Enters(entrant, service.clone()))

@@ -52,7 +52,7 @@ fn what_the_readme_shows_is_accepted() {
         samples.into_iter().partition(|sample| sample.starts_with("[[secret]]"));
     assert_eq!((secrets.len(), configurations.len()), (1, 1), "one of each is shown");
     let policy = accepted(configurations[0], secrets[0]);
-    let expected = ["a route opens \"ssh\"", "static-secrets: "];
+    let expected = ["a route opens \"ssh\"", "static-secrets: ", "memory: "];
     for warning in &policy.warnings {
         assert!(expected.iter().any(|words| warning.starts_with(words)), "{warning}");
     }

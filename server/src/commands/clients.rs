@@ -151,16 +151,16 @@ fn offered(policy: &Policy, terms: &Terms) -> Result<Vec<Carrier>> {
 }
 
 fn add(policy: &Policy, new: store::NewClient) -> Result<Answer> {
-    let public = public(policy)?;
     let clients_file = policy.state.clients_file();
     store::make_state(policy.state.directory())?;
     store::open(&clients_file)?;
+    // All that can fail comes before the key is made: who lost its invite has lost the key.
+    let offer = Offer::of(policy)?;
     let added = store::add(&clients_file, new)?;
-    Ok(Answer { text: invite(policy, public, added)?, remarks: vec![SECRET.to_owned()] })
+    Ok(Answer { text: offer.invite(policy, added)?, remarks: vec![SECRET.to_owned()] })
 }
 
 fn rotate(policy: &Policy, name: &str, keep: &str) -> Result<Answer> {
-    let public = public(policy)?;
     let now = Timestamp::now();
     let until = keep
         .parse::<Span>()
@@ -173,14 +173,26 @@ fn rotate(policy: &Policy, name: &str, keep: &str) -> Result<Answer> {
             "--keep {keep:?} is not a time span; write \"7d\", \"12h\" or \"0s\""
         ));
     };
-    let added = store::rotate(&policy.state.clients_file(), name, until)?;
-    let old = if until > now {
-        format!("the old key stays good until {until:.0}")
-    } else {
-        "the old key is void".to_owned()
+    let clients_file = policy.state.clients_file();
+    let clients = store::read(&clients_file)?;
+    if let Some(client) = clients.iter().find(|client| client.name == name) {
+        offered(policy, &client.terms)?;
+    }
+    let offer = Offer::of(policy)?;
+    let first_uses = FirstUses::beside(&clients_file);
+    let rotated = store::rotate(&clients_file, name, until, |kid| first_uses.of(kid).is_some())?;
+    let old = match rotated.clients.replaced().find(|old| old.name == name) {
+        Some(old) => {
+            let until = old.terms.until.unwrap_or(until);
+            format!("the key {} stays good until {until:.0}", old.kid)
+        }
+        None => "the old key is void".to_owned(),
     };
-    let taken = tell(&policy.state, &old).map_err(|source| CommandError::NotTaken { source })?;
-    Ok(Answer { text: invite(policy, public, added)?, remarks: vec![SECRET.to_owned(), taken] })
+    let text = offer.invite(policy, rotated)?;
+    // The invite is out in any case.
+    let taken = tell(&policy.state, &old)
+        .unwrap_or_else(|error| format!("warning: {}", CommandError::NotTaken { source: error }));
+    Ok(Answer { text, remarks: vec![SECRET.to_owned(), taken] })
 }
 
 fn rotate_locator(state: &State, drop: bool) -> Result<Answer> {
@@ -199,44 +211,54 @@ fn rotate_locator(state: &State, drop: bool) -> Result<Answer> {
     Ok(Answer { text: format!("{text}\n"), remarks: vec![remark] })
 }
 
-fn public(policy: &Policy) -> Result<&Endpoint> {
-    let missing =
-        "the configuration needs public = \"HOST\": it is what the invite tells the client to dial";
-    policy.public.as_ref().ok_or_else(|| CommandError::Usage(missing.to_owned()))
+/// What an invite says besides the key.
+struct Offer<'a> {
+    public: &'a Endpoint,
+    hello: Option<HelloTrust>,
 }
 
-/// The line for `postern join`.
-fn invite(policy: &Policy, public: &Endpoint, added: store::Added) -> Result<String> {
-    let clients_file = policy.state.clients_file();
-    let locator = added
-        .clients
-        .locators
-        .first()
-        .ok_or_else(|| Complaint::file(&clients_file, "holds no locator"))?;
-    let terms =
-        added.clients.iter().find(|client| client.kid == added.kid).map(|client| &client.terms);
-    let tls = policy.tls.as_ref().filter(|_| policy.speaks(Carrier::Tls));
-    let hello = match &policy.sni {
-        Some(sni) if policy.speaks(Carrier::Hello) => {
-            let identity = identity::open(policy.state.directory(), Some(sni))?;
-            Some(HelloTrust { sni: sni.clone(), pin: identity.pin() })
-        }
-        Some(_) | None => None,
-    };
-    let invite = Invite {
-        host: public.host.clone(),
-        port: public.port,
-        server: added.clients.server,
-        locator: locator.clone(),
-        kid: added.kid,
-        key: added.key,
-        services: added.services,
-        carriers: offered(policy, terms.unwrap_or(&Terms::default()))?,
-        tls_sni: tls.and_then(|tls| tls.names.first().cloned()),
-        tls_pin: tls.and_then(|tls| tls.inward.pin_for_invites()),
-        hello,
-    };
-    Ok(format!("{}\n", *invite.to_link()))
+impl Offer<'_> {
+    fn of(policy: &Policy) -> Result<Offer<'_>> {
+        let Some(public) = &policy.public else {
+            return usage(
+                "the configuration needs public = \"HOST\": it is what the invite tells the client to dial",
+            );
+        };
+        let hello = match &policy.sni {
+            Some(sni) if policy.speaks(Carrier::Hello) => {
+                let identity = identity::open(policy.state.directory(), Some(sni))?;
+                Some(HelloTrust { sni: sni.clone(), pin: identity.pin() })
+            }
+            Some(_) | None => None,
+        };
+        Ok(Offer { public, hello })
+    }
+
+    /// The line for `postern join`.
+    fn invite(self, policy: &Policy, added: store::Added) -> Result<String> {
+        let clients = &added.clients;
+        let clients_file = policy.state.clients_file();
+        let locator = clients.locators.first();
+        let locator =
+            locator.ok_or_else(|| Complaint::file(&clients_file, "holds no locator"))?.clone();
+        let client = clients.iter().find(|client| client.kid == added.kid);
+        let terms = client.map(|client| client.terms.clone()).unwrap_or_default();
+        let tls = policy.tls.as_ref().filter(|_| policy.speaks(Carrier::Tls));
+        let invite = Invite {
+            host: self.public.host.clone(),
+            port: self.public.port,
+            server: clients.server,
+            locator,
+            kid: added.kid,
+            key: added.key,
+            services: added.services,
+            carriers: offered(policy, &terms)?,
+            tls_sni: tls.and_then(|tls| tls.names.first().cloned()),
+            tls_pin: tls.and_then(|tls| tls.inward.pin_for_invites()),
+            hello: self.hello,
+        };
+        Ok(format!("{}\n", *invite.to_link()))
+    }
 }
 
 fn list(state: &State) -> Result<Answer> {
@@ -271,9 +293,11 @@ fn describe(client: &Client, old: Option<&Client>, first_uses: &FirstUses) -> St
     remarks.extend(terms.until.map(|time| format!("until {time:.0}")));
     remarks.extend(terms.hours.as_ref().map(|hours| format!("at {hours}")));
     remarks.extend(terms.max_tunnels.map(|most| format!("{most} tunnels at most")));
-    remarks.extend(old.and_then(|old| {
-        old.terms.until.map(|until| format!("old key {} until {until:.0}", old.kid))
-    }));
+    let old = old.and_then(|old| Some((old.kid, old.terms.until?)));
+    remarks.extend(
+        old.filter(|(_, until)| *until > Timestamp::now())
+            .map(|(kid, until)| format!("old key {kid} until {until:.0}")),
+    );
     let (name, kid) = (&client.name, client.kid);
     format!("{name:<20} {kid} {:<16} {}\n", services.join(","), remarks.join(", "))
 }

@@ -30,9 +30,7 @@ pub enum CommandError {
     Ask(#[from] AskError),
     #[error(transparent)]
     Certificate(#[from] certificate::CertificateError),
-    #[error(
-        "the key is revoked in the clients file, but {source}; see to it that posternd takes it"
-    )]
+    #[error("the clients file is changed, but {source}; see to it that posternd takes it")]
     NotTaken { source: AskError },
     #[error("{0}")]
     Usage(String),

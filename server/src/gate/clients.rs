@@ -66,6 +66,13 @@ pub(super) struct Old {
     pub until: String,
 }
 
+impl Old {
+    /// Whether its time is still to come.
+    pub(super) fn is_good(&self) -> bool {
+        self.until.parse().is_ok_and(|until: Timestamp| until > Timestamp::now())
+    }
+}
+
 impl Entry {
     fn written(&self) -> Written {
         Written {
@@ -210,7 +217,12 @@ impl Clients {
 
     /// Whether this key is still one of these clients'.
     pub fn still_has(&self, client: &Client) -> bool {
-        self.find(client.kid).is_some_and(|current| current.key == client.key)
+        self.current(client).is_some()
+    }
+
+    /// What these clients say of this key.
+    pub fn current(&self, client: &Client) -> Option<Arc<Client>> {
+        self.find(client.kid).filter(|current| current.key == client.key).cloned()
     }
 }
 

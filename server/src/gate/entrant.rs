@@ -26,6 +26,17 @@ impl Holder {
         }
     }
 
+    /// Of one name, and both of a key or both of a secret; a client may have two keys.
+    pub fn is_same_as(&self, other: &Holder) -> bool {
+        match (self, other) {
+            (Holder::Client(one), Holder::Client(other)) => one.name == other.name,
+            (Holder::Secret(one), Holder::Secret(other)) => one.name == other.name,
+            (Holder::Client(_), Holder::Secret(_)) | (Holder::Secret(_), Holder::Client(_)) => {
+                false
+            }
+        }
+    }
+
     pub fn terms(&self) -> &Terms {
         match self {
             Holder::Client(client) => &client.terms,

@@ -17,7 +17,6 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use jiff::Timestamp;
 use memory::{Keep, Memory};
 use postern_shared::knock::replay::lifetime;
 use postern_shared::knock::{Carrier, Spend};
@@ -33,6 +32,9 @@ use replay::{Closed, InUse, Moment, ReplayStore};
 
 use crate::complaint::Complaint;
 use crate::sys;
+
+/// What a fleet remembers by: its servers' windows may differ, and change.
+const LONGEST_WINDOW: Duration = Duration::from_secs(300);
 
 const JOURNAL: &str = "replay.journal";
 
@@ -94,7 +96,8 @@ impl Gate {
         let mut verdict = judge::judge(&clients, &claim, now.unix, window, |offered| {
             let spend = self.replay.spend(offered, now, window);
             if let (Spend::Fresh, Some(fleet)) = (spend, &self.fleet) {
-                pending = Some(fleet.spend(&clients.server, &offered.tag, lifetime(window)));
+                pending =
+                    Some(fleet.spend(&clients.server, &offered.tag, lifetime(LONGEST_WINDOW)));
             }
             spend
         });
@@ -158,8 +161,7 @@ impl Gate {
 
     /// What this address was armed for, which has one use less then. Terms may have changed since.
     pub fn claim(&self, from: IpAddr) -> Option<Pass> {
-        let pass = self.memory().claim(from, sys::boot_time())?;
-        pass.holder.terms().refuse(Timestamp::now(), from, None).is_none().then_some(pass)
+        self.memory().claim(from, sys::boot_time())
     }
 
     fn memory(&self) -> MutexGuard<'_, Memory<Pass>> {

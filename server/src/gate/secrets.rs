@@ -64,24 +64,20 @@ pub struct Said {
 }
 
 impl Said {
-    /// The words of first bytes that are no TLS: a whole first line, and the path of a request.
+    /// The words of first bytes that are no TLS: a first line without the blanks around it, which may end
+    /// with what came, and the path of a request.
     pub fn in_clear(bytes: &[u8]) -> impl Iterator<Item = Said> {
-        let line = bytes.iter().position(|byte| b"\r\n".contains(byte)).map(|end| 0..end);
+        let line = bytes.split(|byte| b"\r\n".contains(byte)).next().unwrap_or_default();
+        let blank = line.len() - line.trim_ascii_start().len();
+        let line = blank..blank + line.trim_ascii().len();
         let start = bytes.iter().position(|byte| *byte == b' ').map(|space| space + 1);
         let path = start.and_then(|start| {
-            let rest = bytes.get(start..)?;
+            let rest = bytes.get(start..).filter(|rest| rest.starts_with(b"/"))?;
             let length = rest.iter().position(|byte| !is_in_path(*byte))?;
             Some(start..start + length)
         });
         let said = |place| move |at| Said { place, at };
-        line.map(said(Place::Line)).into_iter().chain(path.map(said(Place::Path)))
-    }
-
-    /// The name in a hello's first bytes, where it stands there in one piece.
-    pub fn in_hello(bytes: &[u8], name: &HostName) -> Option<Said> {
-        let name = name.as_str().as_bytes();
-        let start = bytes.windows(name.len()).position(|here| here.eq_ignore_ascii_case(name))?;
-        Some(Said { place: Place::Sni, at: start..start + name.len() })
+        std::iter::once(said(Place::Line)(line)).chain(path.map(said(Place::Path)))
     }
 
     pub fn word<'a>(&self, bytes: &'a [u8]) -> &'a [u8] {
@@ -151,6 +147,10 @@ impl Secrets {
             if all.iter().any(|other| other.name == secret.name) {
                 return Err(complain("a second one of that name".to_owned()));
             }
+            if all.iter().any(|other| (other.place, &*other.word) == (secret.place, &*secret.word))
+            {
+                return Err(complain("another has the same word".to_owned()));
+            }
             all.push(Arc::new(secret));
         }
         Ok(Secrets { all, key })
@@ -180,11 +180,16 @@ impl Secrets {
 
     /// Whether this secret is still one of these.
     pub fn still_have(&self, secret: &Secret) -> bool {
+        self.current(secret).is_some()
+    }
+
+    /// What these say of this secret.
+    pub fn current(&self, secret: &Secret) -> Option<Arc<Secret>> {
         let same = |other: &&Arc<Secret>| {
             (&other.name, &other.service, &*other.word)
                 == (&secret.name, &secret.service, &*secret.word)
         };
-        self.all.iter().any(|other| same(&other))
+        self.all.iter().find(same).cloned()
     }
 }
 
@@ -290,21 +295,18 @@ mod tests {
         let path = |word: &str, decoy: &str| (Place::Path, word.to_owned(), decoy.to_owned());
         assert_eq!(said(b"OPEN_Sesame1\nrest"), [line("OPEN_Sesame1", "XXXX_Xxxxxx0")]);
         assert_eq!(said(b"OPEN_SESAME\r"), [line("OPEN_SESAME", "XXXX_XXXXXX")]);
-        assert_eq!(said(b"OPEN_SESAME"), []);
-        assert_eq!(said(b"GET /a/b1 "), [path("/a/b1", "GET /x/x0")]);
-        assert_eq!(said(b"GET /a/b1"), [], "more of it may come");
+        assert_eq!(said(b" OPEN_SESAME \n"), [line("OPEN_SESAME", " XXXX_XXXXXX")]);
+        assert_eq!(said(b"OPEN_SESAME"), [line("OPEN_SESAME", "XXXX_XXXXXX")]);
+        assert_eq!(said(b""), [line("", "")]);
+        assert_eq!(
+            said(b"GET /a/b1 "),
+            [line("GET /a/b1", "XXX /x/x0"), path("/a/b1", "GET /x/x0")]
+        );
+        assert_eq!(said(b"GET /a/b1"), [line("GET /a/b1", "XXX /x/x0")], "more of it may come");
         assert_eq!(
             said(b"GET /a?b HTTP/1.1\r\n"),
             [line("GET /a?b HTTP/1.1", "XXX /x?x XXXX/0.0"), path("/a", "GET /x")]
         );
-    }
-
-    #[test]
-    fn a_name_is_said_in_a_hello() {
-        let name = HostName::parse(b"open.sesame.example").expect("a name");
-        let said = Said::in_hello(b"\x16..Open.Sesame.example..", &name).expect("said");
-        assert_eq!(said.decoy(b"\x16..Open.Sesame.example.."), b"\x16..Xxxx.Xxxxxx.xxxxxxx");
-        assert_eq!(Said::in_hello(b"\x16..Open.Se|same.example..", &name), None);
     }
 
     #[test]

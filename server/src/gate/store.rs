@@ -36,12 +36,12 @@ pub fn open(path: &Path) -> Result<Clients, Complaint> {
     let _lock = Lock::take(path)?;
     if !path.exists() {
         info!(file = %path.display(), "there are no clients yet: made a new server id and locator");
-        let file = File {
+        let mut file = File {
             server_id: hex::encode(&random::<16>()).to_string(),
             locators: vec![hex::encode(&random::<32>())],
             client: Vec::new(),
         };
-        write(path, &file)?;
+        write(path, &mut file)?;
     }
     read(path)
 }
@@ -108,12 +108,18 @@ pub fn add(path: &Path, new: NewClient) -> Result<Added, ChangeError> {
         old: None,
     };
     file.client.push(Spanned::new(0..0, entry));
-    write(path, &file)?;
+    write(path, &mut file)?;
     Ok(Added { kid, key, services, clients: read(path)? })
 }
 
-/// Gives a client a new key; the one it has stays good until `until`, and one before that goes.
-pub fn rotate(path: &Path, name: &str, until: Timestamp) -> Result<Added, ChangeError> {
+/// Gives a client a new key; the one it has stays good until `until`, and one before that goes. But where
+/// the one it has was never used, as when its invite was lost, that goes, and the one before it stays.
+pub fn rotate(
+    path: &Path,
+    name: &str,
+    until: Timestamp,
+    was_used: impl Fn(Kid) -> bool,
+) -> Result<Added, ChangeError> {
     let path = &real(path);
     let _lock = Lock::take(path)?;
     let mut file = parse(path)?;
@@ -122,18 +128,19 @@ pub fn rotate(path: &Path, name: &str, until: Timestamp) -> Result<Added, Change
     let entry = entry.ok_or_else(|| ChangeError::Unknown(name.to_owned()))?;
     let old_key = std::mem::replace(&mut entry.key, hex::encode(key.expose()));
     let old_kid = std::mem::replace(&mut entry.kid, kid.value());
-    entry.old = (until > Timestamp::now()).then(|| Old {
-        kid: old_kid,
-        key: old_key,
-        until: until.to_string(),
-    });
+    let keeps = until > Timestamp::now();
+    let unused = !Kid::new(old_kid).is_some_and(was_used);
+    if !(keeps && unused && entry.old.as_ref().is_some_and(Old::is_good)) {
+        let old = Old { kid: old_kid, key: old_key, until: until.to_string() };
+        entry.old = keeps.then_some(old);
+    }
     let mut services: Vec<_> = entry
         .services
         .iter()
         .map(|(service, number)| Grant { service: service.clone(), number: *number })
         .collect();
     services.sort_by_key(|grant| grant.number);
-    write(path, &file)?;
+    write(path, &mut file)?;
     Ok(Added { kid, key, services, clients: read(path)? })
 }
 
@@ -171,7 +178,7 @@ fn change_locators(
     let _lock = Lock::take(path)?;
     let mut file = parse(path)?;
     change(&mut file.locators)?;
-    Ok(write(path, &file)?)
+    Ok(write(path, &mut file)?)
 }
 
 fn new_kid(file: &File) -> Kid {
@@ -195,7 +202,7 @@ pub fn revoke(path: &Path, name: &str) -> Result<Kid, ChangeError> {
         return Err(ChangeError::Unknown(name.to_owned()));
     };
     let entry = file.client.remove(at).into_inner();
-    write(path, &file)?;
+    write(path, &mut file)?;
     Ok(Kid::new(entry.kid).ok_or_else(|| Complaint::file(path, "kid must not be 0"))?)
 }
 
@@ -244,7 +251,10 @@ fn parse(path: &Path) -> Result<File, Complaint> {
     toml::from_str(&text).map_err(|error| Complaint::toml(path, &text, &error))
 }
 
-fn write(path: &Path, file: &File) -> Result<(), Complaint> {
+fn write(path: &Path, file: &mut File) -> Result<(), Complaint> {
+    for entry in file.client.iter_mut().map(Spanned::get_mut) {
+        entry.old = entry.old.take().filter(Old::is_good);
+    }
     let body = toml::to_string(file).map_err(|error| Complaint::file(path, error.to_string()))?;
     let body = Zeroizing::new(body);
     let text = Zeroizing::new([HEADER, &body].concat());

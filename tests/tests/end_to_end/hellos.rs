@@ -11,7 +11,7 @@ use postern_tests::client::feed;
 use postern_tests::net::{Then, connect};
 use postern_tests::process::text;
 use postern_tests::{
-    Client, Knocker, Nginx, Scratch, TcpService, World, exchange, failure, success,
+    Client, Knocker, Nginx, Scratch, TcpService, World, exchange, failure, success, until,
 };
 
 use crate::knocks::shape;
@@ -163,4 +163,27 @@ fn a_hello_alone_opens_nothing() {
     assert!(thief.contains("never used"), "{thief}");
     let status = success(&mut world.server.command(&["status"]));
     assert!(status.contains("0 admitted, 0 refused"), "{status}");
+}
+
+/// Whoever has many hellos of a key, but not the key itself, cannot take everybody's places.
+#[test]
+fn a_key_has_few_handshakes_at_a_time() {
+    let world = World::start();
+    let show = |knocker: &Knocker| {
+        let hello = knocker.hello();
+        let mut stream = connect(world.server.address());
+        stream.write_all(&hello).expect("sent");
+        let mut first = [0; 43];
+        stream.read_exact(&mut first).expect("answered");
+        knocker.is_recognised(&hello, &first).then_some(stream)
+    };
+    let knocker = Knocker::new(&world.invite);
+    let held: Vec<_> = (0..16).map(|_| show(&knocker).expect("recognised")).collect();
+    assert!(show(&knocker).is_none(), "one too many is a visitor");
+    let line = world.server.connection(|line| line["refused"].is_string());
+    assert_eq!(line["refused"], "busy");
+    let other = Knocker::new(&world.server.invite("other", &["--service", "ssh"]));
+    assert!(show(&other).is_some(), "others have theirs");
+    drop(held);
+    until("the end of the handshakes", || show(&knocker));
 }

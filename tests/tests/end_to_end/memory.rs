@@ -107,7 +107,7 @@ fn a_secret_may_be_said_in_a_path_or_a_name() {
     ]);
     assert!(is_let_in(&world));
     for log in [world.nginx.access_log(), world.nginx.process.log()] {
-        assert!(!log.contains("esame"), "{log}");
+        assert!(!log.contains("Sesame42"), "{log}");
     }
 }
 
@@ -136,10 +136,9 @@ fn only_ssh_from_the_armed_address_is_let_in() {
 fn near_secrets_and_late_ones_arm_nothing() {
     let world = world("");
     for words in [
-        SECRET.to_owned(),
         format!("{SECRET}X\n"),
         format!("X{SECRET}\n"),
-        format!(" {SECRET}\n"),
+        format!("{SECRET} X\n"),
         format!("GET {PATH}2 HTTP/1.1\r\n\r\n"),
         "OPEN_SESAME_NO_MORE\n".to_owned(),
     ] {
@@ -150,6 +149,28 @@ fn near_secrets_and_late_ones_arm_nothing() {
     }
     let log = world.server.connection(|line| line["refused"] == "expired");
     assert_eq!(log["client"], "past");
+}
+
+#[test]
+fn a_secret_may_end_with_its_line_or_the_connection() {
+    let world = world("");
+    for words in [SECRET.to_owned(), format!("{SECRET} \n"), format!("{SECRET}\r\n")] {
+        exchange(world.server.address(), words.as_bytes(), Then::Fin);
+        assert!(is_let_in(&world), "{words:?}");
+    }
+    let log = world.nginx.access_log();
+    assert!(!log.contains("SESAME"), "{log}");
+}
+
+#[test]
+fn a_name_that_is_a_secret_is_a_name_like_others() {
+    let world = world("");
+    let address = world.server.address();
+    let mut curl = bounded("curl");
+    curl.args(["-sk", "--resolve", &format!("{NAME}:{}:{}", address.port(), address.ip())]);
+    let page = success(curl.arg(format!("https://{NAME}:{}/", address.port())));
+    assert_eq!(page, postern_tests::nginx::PAGE);
+    assert!(is_let_in(&world));
 }
 
 #[test]

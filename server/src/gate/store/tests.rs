@@ -29,16 +29,18 @@ fn a_rotated_key_leaves_one_behind() {
     open(&path).expect("made");
     let first = add(&path, new("alice")).expect("added");
     let later = Timestamp::now() + std::time::Duration::from_secs(3600);
-    let second = rotate(&path, "alice", later).expect("rotated");
+    let second = rotate(&path, "alice", later, |_| true).expect("rotated");
     assert_ne!((first.kid, &first.key), (second.kid, &second.key));
     assert_eq!(first.services, second.services);
     let old = |clients: &Clients| clients.replaced().map(|old| old.kid).collect::<Vec<_>>();
     assert_eq!(old(&second.clients), [first.kid]);
-    let third = rotate(&path, "alice", later).expect("rotated");
+    let third = rotate(&path, "alice", later, |_| true).expect("rotated");
     assert_eq!(old(&third.clients), [second.kid]);
-    let fourth = rotate(&path, "alice", Timestamp::now()).expect("rotated");
+    let lost = rotate(&path, "alice", later, |kid| kid != third.kid).expect("rotated");
+    assert_eq!(old(&lost.clients), [second.kid], "the one that was never used goes");
+    let fourth = rotate(&path, "alice", Timestamp::now(), |_| true).expect("rotated");
     assert_eq!(old(&fourth.clients), []);
-    assert!(rotate(&path, "bob", later).is_err());
+    assert!(rotate(&path, "bob", later, |_| true).is_err());
 }
 
 #[test]
