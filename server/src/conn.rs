@@ -120,7 +120,7 @@ async fn way_in(house: &House, arrival: Arrival, record: &mut Record) -> Result<
             Judged::Enters(entrant, service) => {
                 let seat = house.places.admitted(&policy.limits);
                 let entering = Entering { entrant, service, seat };
-                if let Some(unlocked) = house.unlock(&entering, &seen) {
+                if let Some(unlocked) = house.unlock(&entering, &seen, &policy.limits) {
                     drop((place, early));
                     let front = behind_the_knock(house, &entering, unlocked, &seen, front).await?;
                     return admit(house, &policy, stage, front, entering, record).await;

@@ -17,7 +17,7 @@ use crate::gate::{Clients, Entrant, Gate, Holder, OpenError};
 use crate::identity;
 use crate::ops::outcome::Counts;
 use crate::places::{Places, Seat};
-use crate::policy::Policy;
+use crate::policy::{Limits, Policy};
 use crate::route::Seen;
 use crate::service::Service;
 use crate::tls::Identity;
@@ -83,7 +83,7 @@ impl House {
     }
 
     /// Whether there is room to find out if a hello is its maker's own. `None` makes him a visitor.
-    pub fn unlock(&self, entering: &Entering, seen: &Seen) -> Option<Unlocked> {
+    pub fn unlock(&self, entering: &Entering, seen: &Seen, limits: &Limits) -> Option<Unlocked> {
         let (Entrant::Knock(admitted), Seen::Protocol(Protocol::Tls(_))) =
             (&entering.entrant, seen)
         else {
@@ -93,7 +93,7 @@ impl House {
         let kid = admitted.client.kid;
         let mut all = self.handshakes.lock().unwrap_or_else(PoisonError::into_inner);
         let count = all.entry(kid).or_default();
-        if *count >= UNFINISHED {
+        if *count >= limits.handshakes_per_key() {
             return None;
         }
         *count += 1;
@@ -160,9 +160,6 @@ pub struct Handshake {
 }
 
 type Handshakes = Mutex<BTreeMap<Kid, usize>>;
-
-/// Of one key at a time: who has many hellos of it, but not the key, must not take all places.
-const UNFINISHED: usize = 16;
 
 impl Drop for Handshake {
     fn drop(&mut self) {

@@ -312,7 +312,17 @@ impl Limits {
 
     /// How many places visitors may hold: a tenth, and at least 64, are kept for the admitted.
     pub fn visitors(&self) -> usize {
-        self.connections.saturating_sub((self.connections / 10).max(64))
+        self.connections.saturating_sub(self.kept())
+    }
+
+    /// How many handshakes of one key may be unfinished. Who has many of its hellos, but not the key,
+    /// must not take all that is kept for the admitted.
+    pub fn handshakes_per_key(&self) -> usize {
+        self.kept() / 2
+    }
+
+    fn kept(&self) -> usize {
+        (self.connections / 10).max(64)
     }
 }
 
