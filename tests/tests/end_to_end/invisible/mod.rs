@@ -16,6 +16,7 @@ mod hello;
 mod probe;
 mod records;
 mod table;
+mod testssl;
 mod tuple;
 mod witness;
 
@@ -171,6 +172,25 @@ undecided-per-address = 1024
     assert!(expected.iter().any(|answer| answer.contains("43=[03, 04]")), "{expected:#?}");
     assert!(expected.iter().any(|answer| answer.contains("downgrade")), "{expected:#?}");
     assert_eq!(fingerprint(lanes.through), expected);
+}
+
+#[test]
+fn testssl_finds_the_website() {
+    let scratch = Scratch::new();
+    let website = website(&scratch);
+    let server =
+        Posternd::start(&scratch, &config(website.https(), "[knock]\nsni = \"www.example.com\"\n"));
+    let (direct, through) = thread::scope(|scope| {
+        let look = |of, csv| {
+            let csv = scratch.path(csv);
+            scope.spawn(move || testssl::findings(of, &csv))
+        };
+        let lanes = [look(website.https(), "direct.csv"), look(server.address(), "through.csv")];
+        lanes.map(|lane| lane.join().expect("testssl")).into()
+    });
+    assert_eq!(direct.get("TLS1_3").map(String::as_str), Some("offered with final"));
+    assert!(direct.len() > 50, "{direct:#?}");
+    assert_eq!(through, direct);
 }
 
 /// The same probes tell an ordinary relay from the website.
