@@ -12,7 +12,7 @@ use postern_shared::invite::{Invite, PREFIX};
 use postern_shared::knock::{Carrier, ClientKey, Locator, ServerId, Token};
 use postern_shared::proxy::{self, Version};
 use postern_shared::reader::Reader;
-use postern_shared::sniff::{Interest, LETTERS, Protocol, Sniff, sniff as sniff_bytes};
+use postern_shared::sniff::{Interest, Kind, LETTERS, Protocol, Sniff, sniff as sniff_bytes};
 
 pub fn hello(data: &[u8]) {
     let more = |answer: &Parse<ClientHello>| match answer {
@@ -48,20 +48,12 @@ pub fn hello(data: &[u8]) {
     }
 }
 
-/// The first byte chooses what is of interest.
+/// The first three bytes choose what is of interest.
 pub fn sniff(data: &[u8]) {
-    let Some((first, data)) = data.split_first() else {
+    let Some((set, data)) = data.split_first_chunk() else {
         return;
     };
-    let wants = |bit: u8| first >> bit & 1 == 1;
-    let interest = Interest {
-        tls: wants(0),
-        letters: wants(1),
-        ssh: wants(2),
-        http: wants(3),
-        line: wants(4),
-        path: wants(5),
-    };
+    let interest = interest(*set);
     let more = |answer: &Sniff| match answer {
         Sniff::NeedMore(n) => Some(*n),
         Sniff::Found(_) | Sniff::Malformed | Sniff::Unknown => None,
@@ -70,18 +62,39 @@ pub fn sniff(data: &[u8]) {
 
     match sniff_bytes(data, &interest) {
         Sniff::NeedMore(_) => assert_ne!(interest, Interest::default()),
-        Sniff::Malformed => assert!(interest.tls && data.starts_with(&[22])),
+        Sniff::Malformed => {
+            assert!(interest.kinds.contains(Kind::Tls) && data.starts_with(&[22]));
+        }
         Sniff::Unknown => {}
         Sniff::Found(Protocol::Tls(hello)) => {
-            assert!(interest.tls);
+            assert!(interest.kinds.contains(Kind::Tls));
             assert_eq!(ClientHello::parse(data), Parse::Found(*hello));
         }
         Sniff::Found(Protocol::Letters(letters)) => {
             assert!(interest.letters && data.starts_with(&*letters));
             assert!(Token::from_letters(&letters).is_some());
         }
-        Sniff::Found(Protocol::Ssh) => assert!(interest.ssh && data.starts_with(b"SSH-")),
-        Sniff::Found(Protocol::Http) => assert!(interest.http && data.contains(&b' ')),
+        Sniff::Found(Protocol::Plain(kind)) => {
+            assert!(kind != Kind::Tls && interest.kinds.contains(kind));
+            let alone = Interest { kinds: [kind].into_iter().collect(), ..Interest::default() };
+            let alone = sniff_bytes(data, &alone);
+            assert_eq!(alone, Sniff::Found(Protocol::Plain(kind)), "whoever else is waited for");
+        }
+    }
+}
+
+/// The protocols by their number, lowest bit first; then letters, lines and paths.
+pub fn interest([low, high, others]: [u8; 3]) -> Interest {
+    let kinds = u16::from_le_bytes([low, high]);
+    Interest {
+        kinds: (0..)
+            .zip(Kind::ALL)
+            .filter(|(at, _)| kinds >> at & 1 == 1)
+            .map(|(_, k)| k)
+            .collect(),
+        letters: others & 1 != 0,
+        line: others & 2 != 0,
+        path: others & 4 != 0,
     }
 }
 

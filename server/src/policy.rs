@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use postern_shared::hello::HostName;
 use postern_shared::knock::Carrier;
-use postern_shared::sniff::Interest;
+use postern_shared::sniff::{Interest, Kind};
 
 use crate::complaint::Complaint;
 use crate::config::{File, Log};
@@ -215,14 +215,17 @@ impl Policy {
     /// The classes of first bytes on the TCP connection that are worth waiting for.
     pub fn outer_interest(&self) -> Interest {
         let mut interest = route::interest(&self.routes);
-        interest.tls |= self.tls.is_some() || self.speaks(Carrier::Hello);
         interest.letters = self.speaks(Carrier::Plain);
         let said_in =
             |place| self.secrets.as_ref().is_some_and(|secrets| secrets.are_said_in(place));
         interest.line = said_in(Place::Line);
         interest.path = said_in(Place::Path);
-        interest.tls |= said_in(Place::Sni);
-        interest.ssh |= self.memory.is_some();
+        if self.tls.is_some() || self.speaks(Carrier::Hello) || said_in(Place::Sni) {
+            interest.kinds = interest.kinds.with(Kind::Tls);
+        }
+        if self.memory.is_some() {
+            interest.kinds = interest.kinds.with(Kind::Ssh);
+        }
         interest
     }
 
@@ -349,6 +352,19 @@ mod tests {
             let refused = parse(&format!("[[route]]\n{list} = []\nservice = \"ssh\"\n"));
             let refused = refused.expect_err("refused").to_string();
             assert!(refused.contains("names nothing"), "{list}: {refused}");
+        }
+    }
+
+    #[test]
+    fn every_protocol_can_be_named_and_whoever_errs_is_told_all() {
+        let route = |name| format!("[[route]]\nprotocol = [\"{name}\"]\nservice = \"web\"\n");
+        let refused = parse(&route("smtp")).expect_err("refused").to_string();
+        let (_, known) = refused.split_once("there is: ").expect("a list");
+        let named: Vec<_> = known.trim_end().split(", ").filter_map(Kind::from_name).collect();
+        assert_eq!(named, Kind::ALL, "{refused}");
+        for kind in Kind::ALL {
+            let policy = parse(&route(kind.name())).expect("accepted");
+            assert!(policy.outer_interest().kinds.contains(kind), "{kind:?}");
         }
     }
 

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use ipnet::IpNet;
 use postern_shared::hello::HostName;
-use postern_shared::sniff::{Interest, Protocol};
+use postern_shared::sniff::{Interest, Kind, Kinds, Protocol};
 
 use crate::service::Service;
 
@@ -36,7 +36,7 @@ impl Seen {
     pub fn sni(&self) -> Option<&HostName> {
         match self {
             Seen::Protocol(Protocol::Tls(hello)) => hello.sni(),
-            Seen::Protocol(Protocol::Ssh | Protocol::Http | Protocol::Letters(_))
+            Seen::Protocol(Protocol::Plain(_) | Protocol::Letters(_))
             | Seen::Silent(_)
             | Seen::Other => None,
         }
@@ -58,37 +58,8 @@ pub enum FirstBytes {
     Any,
     Sni(Vec<NamePattern>),
     NoSni,
-    Protocol(Vec<Wanted>),
+    Protocol(Kinds),
     Silent { after: Duration },
-}
-
-/// A protocol that a route can name.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Wanted {
-    Tls,
-    Ssh,
-    Http,
-}
-
-impl Wanted {
-    pub const ALL: [Wanted; 3] = [Wanted::Tls, Wanted::Ssh, Wanted::Http];
-
-    pub fn name(self) -> &'static str {
-        match self {
-            Wanted::Tls => "tls",
-            Wanted::Ssh => "ssh",
-            Wanted::Http => "http",
-        }
-    }
-
-    fn matches(self, protocol: &Protocol) -> bool {
-        match protocol {
-            Protocol::Tls(_) => self == Wanted::Tls,
-            Protocol::Ssh => self == Wanted::Ssh,
-            Protocol::Http => self == Wanted::Http,
-            Protocol::Letters(_) => false,
-        }
-    }
 }
 
 /// A server name in a route: `shop.example.com`, `*.example.org` (not `example.org` itself), or `*`.
@@ -136,7 +107,7 @@ impl Route {
             }
             (FirstBytes::NoSni, Seen::Protocol(Protocol::Tls(hello))) => hello.sni().is_none(),
             (FirstBytes::Protocol(wanted), Seen::Protocol(protocol)) => {
-                wanted.iter().any(|wanted| wanted.matches(protocol))
+                protocol.kind().is_some_and(|kind| wanted.contains(kind))
             }
             (FirstBytes::Silent { after }, Seen::Silent(since)) => since >= after,
             (FirstBytes::NoSni | FirstBytes::Protocol(_) | FirstBytes::Silent { .. }, _) => false,
@@ -170,12 +141,10 @@ pub fn interest(routes: &[Route]) -> Interest {
     for route in routes {
         match &route.first_bytes {
             FirstBytes::Any | FirstBytes::Silent { .. } => {}
-            FirstBytes::Sni(_) | FirstBytes::NoSni => interest.tls = true,
-            FirstBytes::Protocol(wanted) => {
-                interest.tls |= wanted.contains(&Wanted::Tls);
-                interest.ssh |= wanted.contains(&Wanted::Ssh);
-                interest.http |= wanted.contains(&Wanted::Http);
+            FirstBytes::Sni(_) | FirstBytes::NoSni => {
+                interest.kinds = interest.kinds.with(Kind::Tls);
             }
+            FirstBytes::Protocol(wanted) => interest.kinds |= *wanted,
         }
     }
     interest
@@ -226,12 +195,13 @@ mod tests {
 
     #[test]
     fn the_first_route_whose_conditions_all_hold_wins() {
-        let mut inside = route("inside", FirstBytes::Protocol(vec![Wanted::Ssh]));
+        let mut inside = route("inside", FirstBytes::Protocol(Kinds::of([Kind::Ssh])));
         inside.from = vec!["10.0.0.0/8".parse().expect("a net")];
-        let routes = [inside, route("outside", FirstBytes::Protocol(vec![Wanted::Ssh]))];
+        let routes = [inside, route("outside", FirstBytes::Protocol(Kinds::of([Kind::Ssh])))];
         let chosen = |from: &str| {
             let from = from.parse().expect("an address");
-            choose(&routes, &Seen::Protocol(Protocol::Ssh), from).map(|s| s.name.clone())
+            choose(&routes, &Seen::Protocol(Protocol::Plain(Kind::Ssh)), from)
+                .map(|s| s.name.clone())
         };
         assert_eq!(chosen("10.1.2.3").as_deref(), Some("inside"));
         assert_eq!(chosen("192.0.2.1").as_deref(), Some("outside"));
@@ -240,7 +210,7 @@ mod tests {
     #[test]
     fn doubt_matches_no_condition_on_bytes() {
         let routes = [
-            route("a", FirstBytes::Protocol(Wanted::ALL.to_vec())),
+            route("a", FirstBytes::Protocol(Kinds::ALL)),
             route("b", FirstBytes::NoSni),
             route("c", FirstBytes::Sni(vec![NamePattern::Any])),
             route("d", FirstBytes::Silent { after: Duration::from_secs(1) }),
@@ -257,9 +227,12 @@ mod tests {
     #[test]
     fn only_what_a_route_asks_for_is_waited_for() {
         assert_eq!(interest(&[]), Interest::default());
-        let routes =
-            [route("a", FirstBytes::NoSni), route("b", FirstBytes::Protocol(vec![Wanted::Ssh]))];
-        assert_eq!(interest(&routes), Interest { tls: true, ssh: true, ..Interest::default() });
+        let routes = [
+            route("a", FirstBytes::NoSni),
+            route("b", FirstBytes::Protocol(Kinds::of([Kind::Ssh]))),
+        ];
+        let kinds = Kinds::of([Kind::Tls, Kind::Ssh]);
+        assert_eq!(interest(&routes), Interest { kinds, ..Interest::default() });
         assert_eq!(silent_after(&routes, LOCAL), None);
     }
 }

@@ -6,7 +6,7 @@ use std::sync::atomic::Ordering;
 
 use jiff::Timestamp;
 use postern_shared::knock::{Carrier, Intent};
-use postern_shared::sniff::{LETTERS, Protocol};
+use postern_shared::sniff::{Kind, LETTERS, Protocol};
 
 use crate::conn::Arrival;
 use crate::decide::Patience;
@@ -226,7 +226,7 @@ impl Stage {
     ) -> Option<Judged> {
         let memory = policy.memory?;
         match seen {
-            Seen::Protocol(Protocol::Ssh) => {}
+            Seen::Protocol(Protocol::Plain(Kind::Ssh)) => {}
             Seen::Silent(time) if memory.silent.is_some_and(|least| *time >= least) => {}
             Seen::Protocol(_) | Seen::Silent(_) | Seen::Other => return None,
         }
@@ -251,9 +251,7 @@ impl Stage {
             (Depth::Inside { binding }, Protocol::Letters(letters)) => {
                 Shown::Tls { letters, binding: binding.as_ref()? }
             }
-            (Depth::Inside { .. }, Protocol::Tls(_)) | (_, Protocol::Ssh | Protocol::Http) => {
-                return None;
-            }
+            (Depth::Inside { .. }, Protocol::Tls(_)) | (_, Protocol::Plain(_)) => return None,
         };
         policy.speaks(shown.carrier()).then_some(shown)
     }

@@ -5,6 +5,7 @@ use std::net::{Ipv4Addr, SocketAddr};
 use std::time::Duration;
 
 use postern_shared::knock::Carrier;
+use postern_shared::sniff::Kind;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::task::JoinSet;
 use tokio::time::timeout;
@@ -80,16 +81,47 @@ fn nobody() -> Dialing {
 
 /// The beginnings of what posternd waits for.
 fn held(policy: &Policy) -> Vec<(&'static str, &'static [u8])> {
-    let interest = policy.outer_interest();
-    [
-        (interest.tls, "the header of a TLS hello", &[22, 3, 1, 2, 0, 1][..]),
-        (interest.letters, "the first letter of a knock by plain", b"A"),
-        (interest.ssh, "the beginning of an ssh banner", b"SSH"),
-        (interest.http || interest.path, "the beginning of a request in clear", b"GET"),
-        (interest.line, "the beginning of a word", b"S"),
-    ]
-    .into_iter()
-    .filter(|(held, ..)| *held)
-    .map(|(_, what, bytes)| (what, bytes))
-    .collect()
+    let mut interest = policy.outer_interest();
+    if interest.path {
+        interest.kinds = interest.kinds.with(Kind::Http);
+    }
+    let mut held: Vec<_> = interest.kinds.iter().map(beginning).collect();
+    held.extend(interest.letters.then_some(("the first letter of a knock by plain", &b"A"[..])));
+    held.extend(interest.line.then_some(("the beginning of a word", &b"S"[..])));
+    held
+}
+
+fn beginning(kind: Kind) -> (&'static str, &'static [u8]) {
+    match kind {
+        Kind::Tls => ("the header of a TLS hello", &[22, 3, 1, 2, 0, 1]),
+        Kind::Ssh => ("the beginning of an ssh banner", b"SSH"),
+        Kind::Http => ("the beginning of a request in clear", b"GET"),
+        Kind::Http2 => ("the beginning of HTTP/2's preface", b"PRI * HTTP/2.0\r\n\r\nSM"),
+        Kind::OpenVpn => ("the beginning of an OpenVPN packet", &[0, 14, 0x38]),
+        Kind::Tinc => ("the beginning of tinc's ID", b"0 a"),
+        Kind::Xmpp => ("the beginning of an XMPP stream", b"<stream"),
+        Kind::Adb => ("the beginning of an ADB message", b"CNXN"),
+        Kind::Socks4 => ("the beginning of a SOCKS 4 request", &[4, 1]),
+        Kind::Socks5 => ("the beginning of a SOCKS 5 greeting", &[5, 1]),
+        Kind::Syslog => ("the beginning of a syslog message", b"<13"),
+        Kind::Rdp => ("the beginning of an RDP request", &[3, 0]),
+        Kind::Postgres => ("the beginning of a PostgreSQL startup", &[0, 0, 0]),
+        Kind::Mqtt => ("the beginning of an MQTT packet", &[0x10]),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use postern_shared::sniff::{Interest, Kinds, Sniff, sniff};
+
+    use super::*;
+
+    #[test]
+    fn what_is_tried_is_what_posternd_waits_behind() {
+        for kind in Kind::ALL {
+            let interest = Interest { kinds: Kinds::of([kind]), ..Interest::default() };
+            let (what, bytes) = beginning(kind);
+            assert!(matches!(sniff(bytes, &interest), Sniff::NeedMore(_)), "{what}");
+        }
+    }
 }

@@ -15,18 +15,22 @@ use std::time::Duration;
 use ipnet::IpNet;
 use postern_shared::hello::HostName;
 use postern_shared::knock::Carrier;
+use postern_shared::sniff::{Kind, Kinds};
 use toml::Spanned;
 
 use crate::complaint::Complaint;
 use crate::config;
 use crate::gate::terms::parse_net;
 use crate::policy::Terminated;
-use crate::route::{FirstBytes, NamePattern, Route, Wanted};
+use crate::route::{FirstBytes, NamePattern, Route};
 use crate::service::{Endpoint, Service, Target};
 use crate::tls::Inward;
 
 /// How long a client must stay silent where a route does not say.
 const DEFAULT_SILENCE: Duration = Duration::from_secs(2);
+
+const NO_PROTOCOL: &str = "is not a protocol known here; there is: tls, ssh, http, http2, openvpn, tinc, \
+                           xmpp, adb, socks4, socks5, syslog, rdp, postgres, mqtt";
 
 type Services = BTreeMap<String, Arc<Service>>;
 type Result<T> = std::result::Result<T, Complaint>;
@@ -209,10 +213,8 @@ impl<'a> Reading<'a> {
         } else if conditions.no_sni {
             FirstBytes::NoSni
         } else if let Some(names) = &conditions.protocol {
-            FirstBytes::Protocol(self.all(names, |text| {
-                let wanted = Wanted::ALL.into_iter().find(|wanted| wanted.name() == text);
-                wanted.ok_or("is not a protocol known here; there is: tls, ssh, http")
-            })?)
+            let kinds = self.all(names, |text| Kind::from_name(text).ok_or(NO_PROTOCOL))?;
+            FirstBytes::Protocol(Kinds::of(kinds))
         } else if conditions.silent {
             let after = self.duration(&conditions.after, DEFAULT_SILENCE.min(decide))?;
             if let (Some(text), true) = (&conditions.after, after > decide) {

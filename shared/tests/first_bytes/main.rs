@@ -2,7 +2,9 @@
 //! properties only; it never tests what is done with an answer.
 
 mod differential;
+mod greetings;
 mod hello;
+mod protocols;
 mod samples;
 mod sniff;
 

@@ -4,7 +4,7 @@
 use std::net::{IpAddr, Ipv4Addr};
 use std::time::Duration;
 
-use postern_shared::sniff::{Interest, Protocol, Sniff, sniff};
+use postern_shared::sniff::{Interest, Kind, Kinds, Protocol, Sniff, sniff};
 use postern_tests::posternd::{config, posternd};
 use postern_tests::{Knocker, Scratch, TcpService, success};
 use posternd::gate::{Gate, Refusal, Shown, Verdict};
@@ -14,7 +14,7 @@ const STRANGERS: u64 = 1_000_000;
 const WINDOW: Duration = Duration::from_secs(300);
 
 const INTEREST: Interest =
-    Interest { tls: true, letters: true, ssh: false, http: false, line: false, path: false };
+    Interest { kinds: Kinds::EMPTY.with(Kind::Tls), letters: true, line: false, path: false };
 
 /// What these first bytes come to; `None` if they are no knock by their form.
 fn judge(gate: &Gate, bytes: &[u8]) -> Option<Verdict> {
@@ -22,7 +22,7 @@ fn judge(gate: &Gate, bytes: &[u8]) -> Option<Verdict> {
     match sniff(bytes, &INTEREST) {
         Sniff::Found(Protocol::Tls(hello)) => judge(Shown::Hello(&hello)),
         Sniff::Found(Protocol::Letters(letters)) => judge(Shown::Plain(&letters)),
-        Sniff::Found(Protocol::Ssh | Protocol::Http)
+        Sniff::Found(Protocol::Plain(_))
         | Sniff::NeedMore(_)
         | Sniff::Malformed
         | Sniff::Unknown => None,
