@@ -1,9 +1,10 @@
 //! The command line: arguments to one command each. What a command does is elsewhere.
 
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand};
+use jiff::Timestamp;
 
 /// Shares port 443 with a website and lets in whoever knocks right.
 #[derive(Debug, Parser)]
@@ -38,6 +39,8 @@ pub enum Command {
         #[command(flatten)]
         file: ConfigFile,
     },
+    /// Show which route a connection takes, and why not the others
+    Explain(Explain),
     /// Show what a running posternd is doing
     Status {
         #[command(flatten)]
@@ -68,6 +71,37 @@ pub enum Command {
         #[arg(long)]
         reuse_key: bool,
     },
+}
+
+/// A connection: its first bytes, and whence it comes. Without first bytes it is silent.
+#[derive(Debug, Args)]
+pub struct Explain {
+    /// It begins with a TLS hello for this name; "" is a hello without one
+    #[arg(long, value_name = "NAME", group = "first")]
+    pub sni: Option<String>,
+    /// It begins with these bytes in hex, like "53 53 48 2d"
+    #[arg(long, value_name = "BYTES", group = "first")]
+    pub hex: Option<String>,
+    /// It begins with what stands in this file; - is standard input
+    #[arg(long, value_name = "PATH", group = "first")]
+    pub file: Option<PathBuf>,
+    /// It comes from here; from this machine if not given
+    #[arg(long, value_name = "IP")]
+    pub from: Option<IpAddr>,
+    /// It comes to this address of `listen`; the first if not given
+    #[arg(long, value_name = "ADDR")]
+    pub listen: Option<SocketAddr>,
+    /// A protocol that the hello of --sni offers, or that was agreed on for --inside
+    #[arg(long, value_name = "PROTOCOL")]
+    pub alpn: Vec<String>,
+    /// These are bytes inside the TLS that posternd terminates for NAME
+    #[arg(long, value_name = "NAME", conflicts_with = "sni")]
+    pub inside: Option<String>,
+    /// It comes at this time, like 2026-12-31T18:00:00Z; now if not given
+    #[arg(long, value_name = "TIME")]
+    pub at: Option<Timestamp>,
+    #[command(flatten)]
+    pub of: ConfigFile,
 }
 
 #[derive(Debug, Subcommand)]

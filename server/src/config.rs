@@ -24,6 +24,8 @@ pub struct File {
     #[serde(default)]
     pub route: Vec<Spanned<Route>>,
     #[serde(default)]
+    pub listener: BTreeMap<Spanned<String>, Listener>,
+    #[serde(default)]
     pub timeouts: Timeouts,
     #[serde(default)]
     pub limits: Limits,
@@ -95,18 +97,43 @@ pub type List = Spanned<Vec<Spanned<String>>>;
 #[derive(Debug, Deserialize)]
 #[serde(rename_all = "kebab-case", deny_unknown_fields)]
 pub struct Route {
-    pub service: Spanned<String>,
+    pub service: Option<Spanned<String>>,
+    /// Instead of a service: how to turn away.
+    pub reject: Option<Spanned<String>>,
     pub sni: Option<List>,
     #[serde(default)]
     pub no_sni: bool,
+    pub alpn: Option<List>,
     pub protocol: Option<List>,
+    /// Expressions over the first bytes.
+    pub regex: Option<List>,
+    /// First bytes in hex.
+    pub prefix: Option<List>,
     #[serde(default)]
     pub silent: bool,
     pub after: Option<Spanned<String>>,
+    /// Ranges, and `file:PATH` of such.
     pub from: Option<List>,
     pub not_from: Option<List>,
+    pub hours: Option<List>,
+    /// Of the hours; this machine's if there is none.
+    pub time_zone: Option<Spanned<String>>,
+    /// Of the addresses that `listen` names.
+    pub listen: Option<List>,
+    /// For what comes inside our own TLS.
+    #[serde(default)]
+    pub terminated: bool,
     #[serde(default = "yes")]
     pub enabled: bool,
+}
+
+/// What differs for one of the addresses that `listen` names.
+#[derive(Debug, Deserialize)]
+#[serde(rename_all = "kebab-case", deny_unknown_fields)]
+pub struct Listener {
+    pub fallback: Option<Spanned<String>>,
+    /// Who tells by the PROXY protocol whom he speaks for.
+    pub proxy_from: Option<List>,
 }
 
 #[derive(Debug, Default, Deserialize)]

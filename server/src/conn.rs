@@ -20,11 +20,12 @@ use crate::early::{Early, WebsiteFirst};
 use crate::front::Front;
 use crate::gate::{Admitted, Entrant, Pass};
 use crate::house::{Entering, Entry, House, Unlocked};
+use crate::introduce::introduce;
 use crate::ops::outcome::{Life, Outcome, Record, Way};
 use crate::places::{Seat, Undecided};
 use crate::policy::{Policy, Terminated};
 use crate::relay::{End, Guest, Moved, Relay};
-use crate::route::Seen;
+use crate::route::{Action, Rejection, Seen};
 use crate::service::{Failure, connect};
 use crate::stage::{Judged, Stage};
 use crate::stream::Stream;
@@ -47,6 +48,8 @@ pub struct Arrival {
     pub wire: Wire,
     pub peer: SocketAddr,
     pub local: SocketAddr,
+    /// The listener that accepted it, as the configuration calls it.
+    pub listener: SocketAddr,
     pub policy: Arc<Policy>,
 }
 
@@ -97,13 +100,26 @@ impl Pair {
 
 /// Accept, look, judge, route; and where posternd terminates TLS, once more inside.
 async fn way_in(house: &House, arrival: Arrival, record: &mut Record) -> Result<Pair, Outcome> {
-    let mut stage = Stage::outside(house, &arrival);
-    let Arrival { wire, peer, policy, .. } = arrival;
-    let mut place = house.places.undecided(peer.ip(), &policy.limits);
+    let Arrival { wire, mut peer, mut local, listener, policy } = arrival;
     let mut front = Front::tcp(wire);
+    if policy.is_proxy(&listener, peer.ip()) {
+        let told = introduce(&mut front, (peer, local), policy.decide).await;
+        let Some(told) = told else {
+            if let Ok((client, _)) = front.into_stream() {
+                client.reset().await;
+            }
+            return Err(Outcome::NoProxyHeader);
+        };
+        record.introduced = Some(told.0);
+        (peer, local) = told;
+    }
+    let mut stage = Stage::outside(house, &policy, listener, peer, local);
+    let mut place = house.places.undecided(peer.ip(), &policy.limits);
     loop {
         let mut early = Early::new(stage.fallback.clone(), stage.dialing.clone());
-        let seen = match decide(&mut front, &mut early, &mut place, &stage.patience).await {
+        let wants = |seen: &Seen, bytes: &[u8]| stage.wants(&policy, seen, bytes);
+        let decided = decide(&mut front, &mut early, &mut place, &stage.patience, wants);
+        let seen = match decided.await {
             Decided::Seen(seen) => seen,
             Decided::WebsiteFirst(first) => {
                 drop(place);
@@ -145,11 +161,14 @@ async fn way_in(house: &House, arrival: Arrival, record: &mut Record) -> Result<
         }
         drop(place);
         record.way = stage.fallback_way();
-        if let Some(service) = stage.route(&policy, &seen) {
+        if let Some(route) = stage.route(&policy, &seen, front.seen()) {
             record.way = Way::Route;
-            // Where it leads to the website all the same, the website's timers are running already.
-            if !Arc::ptr_eq(service, early.service()) {
-                early = Early::new(service.clone(), stage.dialing);
+            record.route = Some(route.number);
+            match &route.action {
+                // Where it leads to the website all the same, its timers are running already.
+                Action::Service(service) if Arc::ptr_eq(service, early.service()) => {}
+                Action::Service(service) => early = Early::new(service.clone(), stage.dialing),
+                Action::Reject(rejection) => return Err(turn_away(*rejection, front).await),
             }
         }
         return visit(house, &policy, front, early, record).await;
@@ -177,8 +196,13 @@ async fn terminate(
     };
     let stage = match &terminated.visitors_h2 {
         // Whoever speaks HTTP/2 does not knock.
-        Some(service) if tls::speaks_http_2(&tls) => outer.inside(policy, service.clone(), None),
-        Some(_) | None => outer.inside(policy, terminated.visitors.clone(), tls::binding(&tls)),
+        Some(service) if tls::speaks_http_2(&tls) => {
+            outer.inside(policy, service.clone(), None, tls::alpn(&tls))
+        }
+        Some(_) | None => {
+            let visitors = terminated.visitors.clone();
+            outer.inside(policy, visitors, tls::binding(&tls), tls::alpn(&tls))
+        }
     };
     Some((Front::inside(tls.into()), stage))
 }
@@ -320,6 +344,23 @@ async fn visit(
             Err(failed(&failure, record))
         }
     }
+}
+
+/// Ends the connection of somebody whom a route rejects.
+async fn turn_away(rejection: Rejection, mut front: Front) -> Outcome {
+    if rejection == Rejection::Close {
+        // Unread it would make the close a reset.
+        front.discard();
+    }
+    if let Ok((mut client, _)) = front.into_stream() {
+        match rejection {
+            Rejection::Reset => client.reset().await,
+            Rejection::Close => {
+                let _ = timeout(FAREWELL, client.shutdown()).await;
+            }
+        }
+    }
+    Outcome::Rejected
 }
 
 /// The website closed, reset or spoke while the connection was undecided: that decides it.

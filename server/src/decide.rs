@@ -29,12 +29,14 @@ pub enum Decided {
     ClientReset,
 }
 
-/// Looks until the first bytes are decided, the time is up, or somebody else decides.
+/// Looks until the first bytes are decided, the time is up, or somebody else decides. `wants` says how
+/// many bytes must have come to tell what becomes of what was seen, where these are too few.
 pub async fn decide(
     front: &mut Front,
     early: &mut Early,
     place: &mut Undecided,
     patience: &Patience,
+    wants: impl Fn(&Seen, &[u8]) -> Option<usize>,
 ) -> Decided {
     let opened = Instant::now();
     let deadline = opened + patience.decide;
@@ -42,13 +44,18 @@ pub async fn decide(
     loop {
         let silence = patience.silent_after.filter(|_| front.seen().is_empty());
         let interest = if more { patience.interest } else { patience.interest.in_protocols() };
-        let want = match sniff(front.seen(), &interest) {
-            Sniff::Found(protocol) => return Decided::Seen(Seen::Protocol(protocol)),
-            Sniff::NeedMore(want) if more => want,
-            Sniff::Unknown if more && silence.is_some() => 1,
-            Sniff::NeedMore(_) | Sniff::Unknown | Sniff::Malformed => {
-                return Decided::Seen(Seen::Other);
-            }
+        let seen = match sniff(front.seen(), &interest) {
+            Sniff::Found(protocol) => Ok(Seen::Protocol(protocol)),
+            Sniff::NeedMore(want) if more => Err(want),
+            Sniff::Unknown if more && silence.is_some() => Err(1),
+            Sniff::NeedMore(_) | Sniff::Unknown | Sniff::Malformed => Ok(Seen::Other),
+        };
+        let want = match seen {
+            Err(want) => want,
+            Ok(seen) => match wants(&seen, front.seen()).filter(|_| more) {
+                Some(want) => want,
+                None => return Decided::Seen(seen),
+            },
         };
         // `biased`: only who has to wait costs timers and a place.
         tokio::select! {

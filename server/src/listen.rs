@@ -152,11 +152,10 @@ impl Listeners {
             keep
         });
         for Bound { configured, actual, listener, shares } in bound {
-            let tasks = workers
-                .handles()
-                .iter()
-                .zip(shares)
-                .map(|(worker, share)| worker.spawn(accept(share, actual, house.clone())));
+            let tasks = workers.handles().iter().zip(shares).map(|(worker, share)| {
+                let at = At { configured, actual };
+                worker.spawn(accept(share, at, house.clone()))
+            });
             let tasks = tasks.collect();
             open.insert(configured, Accepting { actual, listener, tasks });
         }
@@ -190,7 +189,14 @@ impl Accepting {
     }
 }
 
-async fn accept(listener: OwnedFd, at: SocketAddr, house: Arc<House>) {
+/// Where connections are accepted.
+#[derive(Clone, Copy)]
+struct At {
+    configured: SocketAddr,
+    actual: SocketAddr,
+}
+
+async fn accept(listener: OwnedFd, at: At, house: Arc<House>) {
     let mut policy = house.follow_policy();
     let mut warned: Option<Instant> = None;
     let listener = match sys::on_reactor(listener, Interest::READABLE) {
@@ -248,15 +254,11 @@ async fn next_turn() {
 }
 
 /// `None` if the connection is gone already.
-fn arrival(
-    socket: OwnedFd,
-    peer: SocketAddr,
-    at: SocketAddr,
-    policy: Arc<Policy>,
-) -> Option<Arrival> {
-    let local = if at.ip().is_unspecified() { local_address(&socket)? } else { at };
+fn arrival(socket: OwnedFd, peer: SocketAddr, at: At, policy: Arc<Policy>) -> Option<Arrival> {
+    let At { configured: listener, actual } = at;
+    let local = if actual.ip().is_unspecified() { local_address(&socket)? } else { actual };
     let wire = Wire::tcp(socket).ok()?;
-    Some(Arrival { wire, peer: fold(peer), local: fold(local), policy })
+    Some(Arrival { wire, peer: fold(peer), local: fold(local), listener, policy })
 }
 
 fn local_address(socket: impl AsFd) -> Option<SocketAddr> {
@@ -264,7 +266,7 @@ fn local_address(socket: impl AsFd) -> Option<SocketAddr> {
 }
 
 /// `::ffff:a.b.c.d` is a v4 address wherever addresses are compared.
-fn fold(address: SocketAddr) -> SocketAddr {
+pub(crate) fn fold(address: SocketAddr) -> SocketAddr {
     SocketAddr::new(address.ip().to_canonical(), address.port())
 }
 

@@ -47,6 +47,7 @@ fn act(command: Command) -> anyhow::Result<Answer> {
             Ok(Answer::default())
         }
         Command::Check { file } => Ok(commands::check(&file.config)?),
+        Command::Explain(question) => Ok(commands::explain(&question)?),
         Command::Status { file, json } => Ok(commands::status(&file.config, json)?),
         Command::Reload { file } => Ok(commands::reload(&file.config)?),
         Command::Client { command } => Ok(commands::client(&command)?),

@@ -2,7 +2,7 @@
 //! every reload share. Refuses what cannot hold, warns of what is likely not meant.
 
 use std::collections::BTreeMap;
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
@@ -17,8 +17,10 @@ use crate::gate::StoreAddress;
 use crate::gate::memory::Keep;
 use crate::gate::secrets::{Place, Secrets};
 use crate::liveness::Liveness;
+use crate::nets::Nets;
 use crate::reading::Reading;
-use crate::route::{self, FirstBytes, Route};
+use crate::reading::Surroundings;
+use crate::route::{Asked, BytePattern, Routes};
 use crate::service::{Endpoint, Service, Target};
 use crate::tls::Inward;
 
@@ -35,6 +37,8 @@ pub struct Policy {
     pub public: Option<Endpoint>,
     /// Where strangers go.
     pub fallback: Arc<Service>,
+    /// What differs for some of the addresses in `listen`.
+    pub listeners: BTreeMap<SocketAddr, Listener>,
     pub state: State,
     /// In the order in which invites offer them.
     pub carriers: Vec<Carrier>,
@@ -48,7 +52,7 @@ pub struct Policy {
     pub store: Option<StoreAddress>,
     pub tls: Option<Terminated>,
     pub services: BTreeMap<String, Arc<Service>>,
-    pub routes: Vec<Route>,
+    pub routes: Routes,
     /// How long a connection may stay undecided.
     pub decide: Duration,
     pub limits: Limits,
@@ -106,6 +110,14 @@ pub struct Terminated {
     pub visitors_h2: Option<Arc<Service>>,
 }
 
+/// What differs for one address that is listened on.
+#[derive(Debug)]
+pub struct Listener {
+    pub fallback: Arc<Service>,
+    /// Whose connections begin with a PROXY header that says for whom they are.
+    pub proxy_from: Nets,
+}
+
 /// How armed addresses are remembered.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Remembering {
@@ -150,20 +162,23 @@ impl Policy {
         let secrets = read.secrets(&file.knock, &services)?;
         let memory = read.memory(&file.knock, decide)?;
         let carriers = read.carriers(file.knock.carriers.as_ref(), sni.is_some(), tls.is_some())?;
-        let fallback = read.known(&services, &file.fallback)?;
-        if fallback.knock {
-            let what = format!("strangers cannot go to {:?}: it has knock = true", fallback.name);
-            return Err(read.complain(&file.fallback, what));
-        }
-        let routes = file
-            .route
-            .iter()
-            .filter(|route| route.get_ref().enabled)
-            .map(|route| read.route(route, &services, decide))
-            .collect::<Result<Vec<_>, _>>()?;
-
+        let fallback = read.website(&services, &file.fallback)?;
         let listen = read.listen(&file.listen)?;
-        warn_of_opened(&routes, &mut warnings);
+        let listeners = read.listeners(&file.listener, &listen, &services, &fallback)?;
+        let around = Surroundings {
+            services: &services,
+            listen: &listen,
+            decide,
+            terminates: tls.is_some(),
+        };
+        let routes = (1..)
+            .zip(&file.route)
+            .filter(|(_, route)| route.get_ref().enabled)
+            .map(|(number, route)| read.route(number, route, &around))
+            .collect::<Result<Vec<_>, _>>()?;
+        let routes = Routes::new(routes);
+
+        warn_of_routes(&routes, &mut warnings);
         warn_of_unreachable(&routes, tls.as_ref(), &mut warnings);
         warn_of_targets(&services, &listen, &mut warnings);
         if carriers.is_empty() {
@@ -184,6 +199,7 @@ impl Policy {
             listen,
             public: read.public(file.public.as_ref(), HTTPS)?,
             fallback,
+            listeners,
             state: State(read.beside(&file.state)),
             window: read.window(&file.knock.window, DEFAULT_WINDOW)?,
             store: read.store(&file.knock)?,
@@ -212,12 +228,22 @@ impl Policy {
         self.carriers.contains(&carrier)
     }
 
+    /// Where strangers go who come by this listener.
+    pub fn fallback_at(&self, listener: &SocketAddr) -> &Arc<Service> {
+        self.listeners.get(listener).map_or(&self.fallback, |listener| &listener.fallback)
+    }
+
+    /// Whether whoever connects from there to this listener tells by a PROXY header for whom.
+    pub fn is_proxy(&self, listener: &SocketAddr, from: IpAddr) -> bool {
+        self.listeners.get(listener).is_some_and(|listener| listener.proxy_from.contains(from))
+    }
+
     /// The classes of first bytes on the TCP connection that are worth waiting for.
     pub fn outer_interest(&self) -> Interest {
-        let mut interest = route::interest(&self.routes);
-        interest.letters = self.speaks(Carrier::Plain);
+        let mut interest = self.routes.outside();
         let said_in =
             |place| self.secrets.as_ref().is_some_and(|secrets| secrets.are_said_in(place));
+        interest.letters = self.speaks(Carrier::Plain);
         interest.line = said_in(Place::Line);
         interest.path = said_in(Place::Path);
         if self.tls.is_some() || self.speaks(Carrier::Hello) || said_in(Place::Sni) {
@@ -231,39 +257,47 @@ impl Policy {
 
     /// The same for what comes inside TLS that posternd terminates.
     pub fn inner_interest(&self) -> Interest {
-        Interest { letters: self.speaks(Carrier::Tls), ..Interest::default() }
+        Interest { letters: self.speaks(Carrier::Tls), ..self.routes.inside() }
     }
 }
 
-fn warn_of_opened(routes: &[Route], warnings: &mut Vec<String>) {
-    for route in routes.iter().filter(|route| route.service.knock) {
-        let name = &route.service.name;
-        warnings.push(format!("a route opens {name:?} to visitors, though it has knock = true"));
+fn warn_of_routes(routes: &Routes, warnings: &mut Vec<String>) {
+    for route in routes.iter() {
+        if let Some(service) = route.service().filter(|service| service.knock) {
+            let name = &service.name;
+            warnings.push(format!(
+                "the route in line {} opens {name:?} to visitors, though it has knock = true",
+                route.line
+            ));
+        }
+        let mut patterns = route.asks().filter_map(Asked::bytes).flatten();
+        let endless = patterns.any(BytePattern::may_wait_for_ever);
+        if endless {
+            warnings.push(format!(
+                "the regex in line {} does not fail by what other visitors send: they wait with it \
+                 until [timeouts] decide, which shows; begin it with fixed bytes",
+                route.line
+            ));
+        }
     }
-    let open = |route: &Route| {
-        matches!(route.first_bytes, FirstBytes::Any)
-            && route.from.is_empty()
-            && route.not_from.is_empty()
-    };
-    if let Some(at) = routes.iter().position(open)
-        && at + 1 < routes.len()
-    {
-        let name = &routes.get(at).map_or("", |route| route.service.name.as_str());
+    for (later, earlier) in routes.covered() {
         warnings.push(format!(
-            "the route to {name:?} has no condition: the {} after it can never match",
-            routes.len() - at - 1
+            "the route in line {} can never match: the one in line {} takes all of its visitors",
+            later.line, earlier.line
         ));
     }
 }
 
-fn warn_of_unreachable(routes: &[Route], tls: Option<&Terminated>, warnings: &mut Vec<String>) {
+fn warn_of_unreachable(routes: &Routes, tls: Option<&Terminated>, warnings: &mut Vec<String>) {
     let Some(tls) = tls else { return };
-    for route in routes {
-        let FirstBytes::Sni(patterns) = &route.first_bytes else { continue };
-        for name in tls.names.iter().filter(|name| patterns.iter().any(|p| p.matches(name))) {
-            let service = &route.service.name;
+    for route in routes.iter().filter(|route| !route.terminated) {
+        let patterns = route.asks().find_map(Asked::names);
+        let taken = |name: &&HostName| patterns.into_iter().flatten().any(|one| one.matches(name));
+        for name in tls.names.iter().filter(taken) {
             warnings.push(format!(
-                "{name} stands in [tls] names, so the route to {service:?} never gets it"
+                "{name} stands in [tls] names, so the route in line {} never gets it; with \
+                 terminated = true it would get what comes inside",
+                route.line
             ));
         }
     }
@@ -352,19 +386,6 @@ mod tests {
             let refused = parse(&format!("[[route]]\n{list} = []\nservice = \"ssh\"\n"));
             let refused = refused.expect_err("refused").to_string();
             assert!(refused.contains("names nothing"), "{list}: {refused}");
-        }
-    }
-
-    #[test]
-    fn every_protocol_can_be_named_and_whoever_errs_is_told_all() {
-        let route = |name| format!("[[route]]\nprotocol = [\"{name}\"]\nservice = \"web\"\n");
-        let refused = parse(&route("smtp")).expect_err("refused").to_string();
-        let (_, known) = refused.split_once("there is: ").expect("a list");
-        let named: Vec<_> = known.trim_end().split(", ").filter_map(Kind::from_name).collect();
-        assert_eq!(named, Kind::ALL, "{refused}");
-        for kind in Kind::ALL {
-            let policy = parse(&route(kind.name())).expect("accepted");
-            assert!(policy.outer_interest().kinds.contains(kind), "{kind:?}");
         }
     }
 

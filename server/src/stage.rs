@@ -1,21 +1,21 @@
 //! What is being looked at: the connection itself, or what comes inside our own TLS. Decides what is
 //! worth waiting for there, which knock counts, and where a visitor goes; opens nothing.
 
+use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
 use jiff::Timestamp;
 use postern_shared::knock::{Carrier, Intent};
-use postern_shared::sniff::{Kind, LETTERS, Protocol};
+use postern_shared::sniff::{Interest, Kind, LETTERS, Protocol};
 
-use crate::conn::Arrival;
 use crate::decide::Patience;
 use crate::gate::secrets::{Place, Said};
 use crate::gate::{Entrant, Holder, Pass, Shown, Verdict};
 use crate::house::House;
 use crate::ops::outcome::{Record, Way};
 use crate::policy::Policy;
-use crate::route::{self, Seen};
+use crate::route::{Choice, Facts, Inside, Route, Seen};
 use crate::service::{Dialing, Service};
 
 /// Nobody's letters. By them is judged whoever shows nothing like a knock: were he not judged at all, the
@@ -29,6 +29,8 @@ pub struct Stage {
     pub fallback: Arc<Service>,
     pub patience: Patience,
     pub dialing: Dialing,
+    /// The listener, as the configuration calls it.
+    listener: SocketAddr,
     depth: Depth,
 }
 
@@ -50,51 +52,62 @@ enum Depth {
     /// The TCP connection.
     Outside,
     /// Inside TLS. `binding` ties a token to its session; without one a token does not count.
-    Inside { binding: Option<[u8; 32]> },
+    Inside { binding: Option<[u8; 32]>, tls: Inside },
 }
 
 impl Stage {
-    pub fn outside(house: &House, arrival: &Arrival) -> Stage {
-        let policy = &*arrival.policy;
-        let from = arrival.peer.ip();
+    pub fn outside(
+        house: &House,
+        policy: &Policy,
+        listener: SocketAddr,
+        peer: SocketAddr,
+        local: SocketAddr,
+    ) -> Stage {
         let silent_memory = policy.memory.and_then(|memory| memory.silent);
-        let silences = [
-            route::silent_after(&policy.routes, from),
-            silent_memory.filter(|_| house.gate.is_armed(from)),
-        ];
-        Stage {
-            fallback: policy.fallback.clone(),
+        let silent_memory = silent_memory.filter(|_| house.gate.is_armed(peer.ip()));
+        let mut stage = Stage {
+            fallback: policy.fallback_at(&listener).clone(),
             patience: Patience {
                 interest: policy.outer_interest(),
-                silent_after: silences.into_iter().flatten().min(),
+                silent_after: silent_memory,
                 decide: policy.decide,
             },
-            dialing: Dialing {
-                peer: arrival.peer,
-                local: arrival.local,
-                sni: None,
-                bytes_follow: false,
-            },
+            listener,
+            dialing: Dialing { peer, local, sni: None, bytes_follow: false },
             depth: Depth::Outside,
-        }
+        };
+        stage.heed_silence(policy);
+        stage
     }
 
+    /// What comes inside the TLS for this name. Without a `binding` nobody can knock there.
     pub fn inside(
         self,
         policy: &Policy,
         visitors: Arc<Service>,
         binding: Option<[u8; 32]>,
+        alpn: Option<Vec<u8>>,
     ) -> Stage {
-        Stage {
+        let interest = policy.inner_interest();
+        let letters = interest.letters && binding.is_some();
+        let tls = Inside { name: self.dialing.sni.clone(), alpn };
+        let mut stage = Stage {
             fallback: visitors,
             patience: Patience {
-                interest: binding.map(|_| policy.inner_interest()).unwrap_or_default(),
+                interest: Interest { letters, ..interest },
                 silent_after: None,
                 decide: policy.decide,
             },
-            dialing: self.dialing,
-            depth: Depth::Inside { binding },
-        }
+            depth: Depth::Inside { binding, tls },
+            ..self
+        };
+        stage.heed_silence(policy);
+        stage
+    }
+
+    fn heed_silence(&mut self, policy: &Policy) {
+        let of_routes = policy.routes.silent_after(&self.facts(&Seen::Other, &[]));
+        self.patience.silent_after = self.patience.silent_after.into_iter().chain(of_routes).min();
     }
 
     pub fn fallback_way(&self) -> Way {
@@ -104,12 +117,32 @@ impl Stage {
         }
     }
 
-    /// Routes are for what came on the connection itself; inside our own TLS everybody but the
-    /// admitted goes where `[tls] visitors` says.
-    pub fn route<'a>(&self, policy: &'a Policy, seen: &Seen) -> Option<&'a Arc<Service>> {
-        match self.depth {
-            Depth::Outside => route::choose(&policy.routes, seen, self.dialing.peer.ip()),
-            Depth::Inside { .. } => None,
+    /// How many bytes it takes to tell which route is taken, where these are too few.
+    pub fn wants(&self, policy: &Policy, seen: &Seen, bytes: &[u8]) -> Option<usize> {
+        match policy.routes.choose(&self.facts(seen, bytes), true) {
+            Choice::Open(want) => Some(want),
+            Choice::Found(_) => None,
+        }
+    }
+
+    pub fn route<'a>(&self, policy: &'a Policy, seen: &Seen, bytes: &[u8]) -> Option<&'a Route> {
+        match policy.routes.choose(&self.facts(seen, bytes), false) {
+            Choice::Found(route) => route,
+            Choice::Open(_) => None,
+        }
+    }
+
+    fn facts<'a>(&'a self, seen: &'a Seen, bytes: &'a [u8]) -> Facts<'a> {
+        Facts {
+            seen,
+            bytes,
+            from: self.dialing.peer.ip(),
+            listener: self.listener,
+            inside: match &self.depth {
+                Depth::Outside => None,
+                Depth::Inside { tls, .. } => Some(tls),
+            },
+            now: Timestamp::now(),
         }
     }
 
@@ -248,7 +281,7 @@ impl Stage {
         let shown = match (&self.depth, protocol) {
             (Depth::Outside, Protocol::Letters(letters)) => Shown::Plain(letters),
             (Depth::Outside, Protocol::Tls(hello)) => Shown::Hello(hello),
-            (Depth::Inside { binding }, Protocol::Letters(letters)) => {
+            (Depth::Inside { binding, .. }, Protocol::Letters(letters)) => {
                 Shown::Tls { letters, binding: binding.as_ref()? }
             }
             (Depth::Inside { .. }, Protocol::Tls(_)) | (_, Protocol::Plain(_)) => return None,

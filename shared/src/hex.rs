@@ -27,6 +27,16 @@ pub fn decode<const N: usize>(text: &str) -> Option<[u8; N]> {
     Some(bytes)
 }
 
+/// Bytes written by hand: in either case, with spaces or colons between them. Not for secrets.
+pub fn decode_loosely(text: &str) -> Option<Vec<u8>> {
+    let digits: Vec<u8> = text.bytes().filter(|letter| !b" :\t\r\n".contains(letter)).collect();
+    let pairs = digits.chunks(2).map(|pair| match pair {
+        [high, low] => Some(digit(*high)? << 4 | digit(*low)?),
+        _ => None,
+    });
+    pairs.collect()
+}
+
 fn digit(letter: u8) -> Option<u8> {
     char::from(letter).to_digit(16).and_then(|digit| u8::try_from(digit).ok())
 }
@@ -41,6 +51,15 @@ mod tests {
         assert_eq!(decode::<3>("00aBff"), Some([0, 0xab, 0xff]));
         for bad in ["", "00abf", "00abff00", "00abfg", "+0abff", "é0abf"] {
             assert_eq!(decode::<3>(bad), None, "{bad:?}");
+        }
+    }
+
+    #[test]
+    fn by_hand() {
+        assert_eq!(decode_loosely("53 53:48\n2D"), Some(b"SSH-".to_vec()));
+        assert_eq!(decode_loosely(""), Some(Vec::new()));
+        for bad in ["5", "0g", "+1", "\u{e9}0", "0x16"] {
+            assert_eq!(decode_loosely(bad), None, "{bad:?}");
         }
     }
 }

@@ -1,7 +1,11 @@
 //! The PROXY protocol header that tells an upstream who its visitor is (HAProxy's proxy-protocol.txt,
-//! versions 1 and 2). Writes headers; never trusts one.
+//! versions 1 and 2). Writes headers and reads them; whom to believe is for others to decide.
+
+mod read;
 
 use std::net::{IpAddr, SocketAddr};
+
+pub use read::{Header, Parse};
 
 const V2_SIGNATURE: [u8; 12] = *b"\r\n\r\n\0\r\nQUIT\n";
 

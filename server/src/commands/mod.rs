@@ -1,13 +1,15 @@
-//! The short commands: check, status, reload, client, cert. Each answers what to print, or why not;
+//! The short commands: check, explain, status, reload, client, cert. Each answers what to print, or why not;
 //! nothing is printed here.
 
 mod clients;
+mod explain;
 mod probe;
 
 use std::fmt::Write as _;
 use std::path::Path;
 
 pub use clients::client;
+pub use explain::explain;
 
 use crate::boot::Refused;
 use crate::certificate;

@@ -26,8 +26,12 @@ pub enum Outcome {
     ConnectTimeout,
     /// The TLS handshake for one of our own names did not complete.
     TlsFailed,
+    /// A proxy that is trusted did not say for whom it speaks.
+    NoProxyHeader,
     /// There was no place for it.
     Shed,
+    /// A route turned it away.
+    Rejected,
     /// Its key was revoked.
     Revoked,
     /// posternd stopped.
@@ -37,14 +41,16 @@ pub enum Outcome {
 }
 
 impl Outcome {
-    pub const ALL: [Outcome; 10] = [
+    pub const ALL: [Outcome; 12] = [
         Outcome::Done,
         Outcome::ClientReset,
         Outcome::UpstreamReset,
         Outcome::UpstreamDown,
         Outcome::ConnectTimeout,
         Outcome::TlsFailed,
+        Outcome::NoProxyHeader,
         Outcome::Shed,
+        Outcome::Rejected,
         Outcome::Revoked,
         Outcome::Stopped,
         Outcome::Bug,
@@ -58,7 +64,9 @@ impl Outcome {
             Outcome::UpstreamDown => "upstream-down",
             Outcome::ConnectTimeout => "connect-timeout",
             Outcome::TlsFailed => "tls-failed",
+            Outcome::NoProxyHeader => "no-proxy-header",
             Outcome::Shed => "shed",
+            Outcome::Rejected => "rejected",
             Outcome::Revoked => "revoked",
             Outcome::Stopped => "stopped",
             Outcome::Bug => "bug",
@@ -97,7 +105,11 @@ impl Way {
 /// What becomes known of a connection.
 #[derive(Debug)]
 pub struct Record {
+    /// Who it is by the word of a proxy that is trusted.
+    pub introduced: Option<SocketAddr>,
     pub way: Way,
+    /// Which of the file's routes, from 1 on.
+    pub route: Option<usize>,
     pub seen: &'static str,
     pub service: Option<Arc<Service>>,
     pub holder: Option<Holder>,
@@ -133,7 +145,9 @@ impl Life {
     pub fn begin(house: Arc<House>, peer: SocketAddr, listener: SocketAddr) -> Life {
         house.counts.accepted.fetch_add(1, Ordering::Relaxed);
         let record = Record {
+            introduced: None,
             way: Way::None,
+            route: None,
             seen: "",
             service: None,
             holder: None,
@@ -155,12 +169,25 @@ impl Drop for Life {
     fn drop(&mut self) {
         let outcome = if std::thread::panicking() { Outcome::Bug } else { self.outcome };
         self.house.counts.add(outcome);
-        let Record { way, seen, service, holder, by, refused, failure, moved } = &self.record;
+        let Record {
+            introduced,
+            way,
+            route: rule,
+            seen,
+            service,
+            holder,
+            by,
+            refused,
+            failure,
+            moved,
+        } = &self.record;
         info!(
-            peer = %self.peer,
+            peer = %introduced.unwrap_or(self.peer),
+            proxy = introduced.map(|_| tracing::field::display(self.peer)),
             listener = %self.listener,
             seen,
             route = way.name(),
+            rule,
             service = service.as_ref().map(|service| service.name.as_str()),
             client = holder.as_ref().map(Holder::name),
             carrier = by,

@@ -3,34 +3,27 @@
 
 mod bounds;
 mod memory;
+mod route;
 mod service;
 mod store;
+
+pub(crate) use route::Surroundings;
 
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::time::Duration;
 
-use ipnet::IpNet;
 use postern_shared::hello::HostName;
 use postern_shared::knock::Carrier;
-use postern_shared::sniff::{Kind, Kinds};
 use toml::Spanned;
 
 use crate::complaint::Complaint;
 use crate::config;
-use crate::gate::terms::parse_net;
-use crate::policy::Terminated;
-use crate::route::{FirstBytes, NamePattern, Route};
+use crate::nets::Nets;
+use crate::policy::{Listener, Terminated};
 use crate::service::{Endpoint, Service, Target};
 use crate::tls::Inward;
-
-/// How long a client must stay silent where a route does not say.
-const DEFAULT_SILENCE: Duration = Duration::from_secs(2);
-
-const NO_PROTOCOL: &str = "is not a protocol known here; there is: tls, ssh, http, http2, openvpn, tinc, \
-                           xmpp, adb, socks4, socks5, syslog, rdp, postgres, mqtt";
 
 type Services = BTreeMap<String, Arc<Service>>;
 type Result<T> = std::result::Result<T, Complaint>;
@@ -39,15 +32,28 @@ type Result<T> = std::result::Result<T, Complaint>;
 pub(crate) struct Reading<'a> {
     path: &'a Path,
     text: &'a str,
+    /// Where lines end.
+    ends: Vec<usize>,
 }
 
 impl<'a> Reading<'a> {
     pub(crate) fn new(path: &'a Path, text: &'a str) -> Reading<'a> {
-        Reading { path, text }
+        let ends = text.match_indices('\n').map(|(end, _)| end).collect();
+        Reading { path, text, ends }
     }
 
     pub(crate) fn complain<T>(&self, at: &Spanned<T>, what: impl Into<String>) -> Complaint {
         Complaint::at(self.path, self.text, at.span(), what)
+    }
+
+    /// The line in which it begins.
+    pub(crate) fn line<T>(&self, at: &Spanned<T>) -> usize {
+        self.ends.partition_point(|end| *end < at.span().start) + 1
+    }
+
+    /// As it stands in the file.
+    pub(crate) fn source<T>(&self, at: &Spanned<T>) -> &str {
+        self.text.get(at.span()).unwrap_or_default()
     }
 
     /// A path of the file, relative to the file's directory.
@@ -89,6 +95,45 @@ impl<'a> Reading<'a> {
             return Err(Complaint::file(self.path, "listen names no address"));
         }
         Ok(listen)
+    }
+
+    /// Where strangers may go.
+    pub(crate) fn website(
+        &self,
+        services: &Services,
+        name: &Spanned<String>,
+    ) -> Result<Arc<Service>> {
+        let service = self.known(services, name)?;
+        if service.knock {
+            let what = format!("strangers cannot go to {:?}: it has knock = true", service.name);
+            return Err(self.complain(name, what));
+        }
+        Ok(service)
+    }
+
+    pub(crate) fn listeners(
+        &self,
+        listeners: &BTreeMap<Spanned<String>, config::Listener>,
+        listen: &[SocketAddr],
+        services: &Services,
+        fallback: &Arc<Service>,
+    ) -> Result<BTreeMap<SocketAddr, Listener>> {
+        let mut read = BTreeMap::new();
+        for (text, listener) in listeners {
+            let address = self.listener_address(text, listen)?;
+            let fallback = match &listener.fallback {
+                Some(name) => self.website(services, name)?,
+                None => fallback.clone(),
+            };
+            let proxy_from = match &listener.proxy_from {
+                Some(list) => self.nets(list)?,
+                None => Nets::default(),
+            };
+            if read.insert(address, Listener { fallback, proxy_from }).is_some() {
+                return Err(self.complain(text, format!("{address} has two [listener] tables")));
+            }
+        }
+        Ok(read)
     }
 
     pub(crate) fn public(
@@ -186,63 +231,11 @@ impl<'a> Reading<'a> {
         Ok(Terminated { names, inward, visitors: target, visitors_h2 })
     }
 
-    pub(crate) fn route(
-        &self,
-        route: &Spanned<config::Route>,
-        services: &Services,
-        decide: Duration,
-    ) -> Result<Route> {
-        let conditions = route.get_ref();
-        let asked = [
-            conditions.sni.is_some(),
-            conditions.no_sni,
-            conditions.protocol.is_some(),
-            conditions.silent,
-        ];
-        if asked.into_iter().filter(|asked| *asked).count() > 1 {
-            let what = "sni, no-sni, protocol and silent exclude each other in one route";
-            return Err(self.complain(route, what));
-        }
-        if let (Some(after), false) = (&conditions.after, conditions.silent) {
-            return Err(self.complain(after, "after goes with silent = true"));
-        }
-        let first_bytes = if let Some(names) = &conditions.sni {
-            FirstBytes::Sni(self.all(names, |text| {
-                NamePattern::parse(text).ok_or("is not a host name, *.suffix or *")
-            })?)
-        } else if conditions.no_sni {
-            FirstBytes::NoSni
-        } else if let Some(names) = &conditions.protocol {
-            let kinds = self.all(names, |text| Kind::from_name(text).ok_or(NO_PROTOCOL))?;
-            FirstBytes::Protocol(Kinds::of(kinds))
-        } else if conditions.silent {
-            let after = self.duration(&conditions.after, DEFAULT_SILENCE.min(decide))?;
-            if let (Some(text), true) = (&conditions.after, after > decide) {
-                return Err(self.complain(text, "after must not be longer than [timeouts] decide"));
-            }
-            FirstBytes::Silent { after }
-        } else {
-            FirstBytes::Any
-        };
-        Ok(Route {
-            service: self.known(services, &conditions.service)?,
-            first_bytes,
-            from: self.nets(conditions.from.as_ref())?,
-            not_from: self.nets(conditions.not_from.as_ref())?,
-        })
-    }
-
-    fn nets(&self, list: Option<&config::List>) -> Result<Vec<IpNet>> {
-        let parse =
-            |text: &str| parse_net(text).ok_or("is not an address or a range like 10.0.0.0/8");
-        list.map_or(Ok(Vec::new()), |list| self.all(list, parse))
-    }
-
     /// A list that is there but empty is refused: it could be read as "any" or as "none".
-    fn all<T>(
+    fn all<T, E: std::fmt::Display>(
         &self,
         list: &config::List,
-        parse: impl Fn(&str) -> std::result::Result<T, &'static str>,
+        parse: impl Fn(&str) -> std::result::Result<T, E>,
     ) -> Result<Vec<T>> {
         if list.get_ref().is_empty() {
             return Err(self.complain(list, "names nothing; leave the key out instead"));

@@ -19,8 +19,8 @@ use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName, UnixTime};
 use rustls::version::TLS13;
 use rustls::{
-    ClientConfig, DigitallySignedStruct, ProtocolVersion, RootCertStore, ServerConfig,
-    SignatureScheme,
+    ClientConfig, ClientConnection, DigitallySignedStruct, ProtocolVersion, RootCertStore,
+    ServerConfig, SignatureScheme,
 };
 use tokio_rustls::{TlsAcceptor, TlsConnector, TlsStream};
 
@@ -31,7 +31,7 @@ use crate::stream::Stream;
 use crate::wire::Wire;
 
 const HTTP_1: &[u8] = b"http/1.1";
-const HTTP_2: &[u8] = b"h2";
+pub const HTTP_2: &[u8] = b"h2";
 
 /// Why a certificate, key or CA file is of no use.
 #[derive(Debug, thiserror::Error)]
@@ -125,6 +125,11 @@ pub fn speaks_http_2(tls: &TlsStream<ReadAhead>) -> bool {
     tls.get_ref().1.alpn_protocol() == Some(HTTP_2)
 }
 
+/// The protocol that was agreed on for what comes inside.
+pub fn alpn(tls: &TlsStream<ReadAhead>) -> Option<Vec<u8>> {
+    tls.get_ref().1.alpn_protocol().map(<[u8]>::to_vec)
+}
+
 /// How a `tls://` service is called.
 pub struct Outward {
     connector: TlsConnector,
@@ -190,17 +195,36 @@ impl Outward {
 
 /// A handshake in TLS 1.3 with X25519 for this name, which proves nothing of who it is with.
 pub async fn try_modern(stream: Stream, name: &HostName) -> io::Result<()> {
+    let config = unproven()?;
+    let name = ServerName::try_from(name.to_string()).map_err(io::Error::other)?;
+    TlsConnector::from(Arc::new(config)).connect(name, stream).await.map(drop)
+}
+
+/// The hello of a client that asks for this name and these protocols, as rustls makes it.
+pub fn sample_hello(name: Option<&HostName>, alpn: &[String]) -> io::Result<Vec<u8>> {
+    let mut config = unproven()?;
+    config.alpn_protocols = alpn.iter().map(|name| name.clone().into_bytes()).collect();
+    config.enable_sni = name.is_some();
+    let name = name.map_or("nobody.invalid", HostName::as_str).to_owned();
+    let name = ServerName::try_from(name).map_err(io::Error::other)?;
+    let mut client = ClientConnection::new(Arc::new(config), name).map_err(io::Error::other)?;
+    let mut hello = Vec::new();
+    client.write_tls(&mut hello)?;
+    Ok(hello)
+}
+
+/// TLS 1.3 with X25519 for which any key will do: only for what is not served.
+fn unproven() -> io::Result<ClientConfig> {
     let mut provider = aws_lc_rs::default_provider();
     provider.kx_groups = vec![aws_lc_rs::kx_group::X25519];
     let provider = Arc::new(provider);
     let config = ClientConfig::builder_with_provider(provider.clone())
         .with_protocol_versions(&[&TLS13])
-        .expect("the provider has suites for TLS 1.3")
+        .map_err(io::Error::other)?;
+    Ok(config
         .dangerous()
         .with_custom_certificate_verifier(Arc::new(OnlyKey { pin: None, provider }))
-        .with_no_client_auth();
-    let name = ServerName::try_from(name.to_string()).map_err(io::Error::other)?;
-    TlsConnector::from(Arc::new(config)).connect(name, stream).await.map(drop)
+        .with_no_client_auth())
 }
 
 /// Whether a service's host is this machine, by address or as `localhost`.

@@ -21,6 +21,7 @@ mod packets;
 mod relay;
 mod replay;
 mod routes;
+mod rules;
 mod ssh;
 mod startup;
 mod strangers;
