@@ -5,6 +5,7 @@ use postern_shared::sniff::{Interest, Kind, Kinds, Protocol, Sniff, sniff};
 use proptest::collection::vec;
 use proptest::prelude::*;
 
+use crate::captured::captured;
 use crate::greetings::{Greeting, greetings, strangers};
 use crate::properties;
 
@@ -43,6 +44,21 @@ fn every_prefix_of_every_greeting() {
         assert!([also, Sniff::Unknown].contains(&answer), "{kind:?}, {what} is {answer:?}, too");
     }
     assert_eq!(kinds, Kinds::ALL, "a protocol without a greeting");
+}
+
+#[test]
+fn what_programs_say_is_told_and_not_before_it_can_be() {
+    let captured = captured();
+    assert!(captured.len() > 20);
+    for (kind, program, bytes) in captured {
+        let told = (0..=bytes.len())
+            .find(|have| !matches!(sniff(&bytes[..*have], &EVERY), Sniff::NeedMore(_)))
+            .unwrap_or_else(|| panic!("{program} is still waited for"));
+        assert!(told > 2, "{program}");
+        for have in told..=bytes.len() {
+            assert_eq!(sniff(&bytes[..have], &EVERY), found(kind), "{program}, {have} bytes");
+        }
+    }
 }
 
 #[test]

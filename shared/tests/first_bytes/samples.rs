@@ -256,7 +256,7 @@ pub(crate) fn vec16(bytes: &[u8]) -> Vec<u8> {
     [&u16::try_from(bytes.len()).expect("short").to_be_bytes()[..], bytes].concat()
 }
 
-fn hex(digits: &str) -> Vec<u8> {
+pub(crate) fn hex(digits: &str) -> Vec<u8> {
     let byte = |at| u8::from_str_radix(&digits[at..at + 2], 16).expect("hex digits");
     (0..digits.len()).step_by(2).map(byte).collect()
 }
