@@ -20,7 +20,7 @@ mod testssl;
 mod tuple;
 mod witness;
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpStream};
@@ -180,17 +180,27 @@ fn testssl_finds_the_website() {
     let website = website(&scratch);
     let server =
         Posternd::start(&scratch, &config(website.https(), "[knock]\nsni = \"www.example.com\"\n"));
-    let (direct, through) = thread::scope(|scope| {
-        let look = |of, csv| {
-            let csv = scratch.path(csv);
-            scope.spawn(move || testssl::findings(of, &csv))
-        };
-        let lanes = [look(website.https(), "direct.csv"), look(server.address(), "through.csv")];
-        lanes.map(|lane| lane.join().expect("testssl")).into()
-    });
+    let look = || -> (BTreeMap<_, _>, BTreeMap<_, _>) {
+        thread::scope(|scope| {
+            let look = |of, csv| {
+                let csv = scratch.path(csv);
+                scope.spawn(move || testssl::findings(of, &csv))
+            };
+            let lanes =
+                [look(website.https(), "direct.csv"), look(server.address(), "through.csv")];
+            lanes.map(|lane| lane.join().expect("testssl")).into()
+        })
+    };
+    // It has its own patience, which is short where a machine is busy.
+    let round = |_| {
+        let (direct, through) = look();
+        let complete = direct.contains_key("TLS1_3") && direct.contains_key("HTTP_status_code");
+        (complete && direct == through).then_some(direct)
+    };
+    let direct = (0..ROUNDS).find_map(round);
+    let direct = direct.expect("the same findings at least once");
     assert_eq!(direct.get("TLS1_3").map(String::as_str), Some("offered with final"));
     assert!(direct.len() > 50, "{direct:#?}");
-    assert_eq!(through, direct);
 }
 
 /// The same probes tell an ordinary relay from the website.
