@@ -12,6 +12,7 @@ mod connections;
 mod figures;
 mod growth;
 mod idle;
+mod in_process;
 mod json;
 mod knock;
 mod machine;
@@ -19,6 +20,7 @@ mod options;
 mod plot;
 mod proc;
 mod relays;
+mod routes;
 mod rtt;
 mod ssh;
 mod stock;
@@ -35,7 +37,7 @@ use postern_tests::process::raise_descriptor_limit;
 
 type Run = fn(&mut Bench);
 
-const SECTIONS: [(&str, Run); 7] = [
+const SECTIONS: [(&str, Run); 8] = [
     ("bulk", bulk::run),
     ("connections", connections::run),
     ("rtt", rtt::run),
@@ -43,6 +45,7 @@ const SECTIONS: [(&str, Run); 7] = [
     ("ssh", ssh::run),
     ("growth", growth::run),
     ("knock", knock::run),
+    ("routes", routes::run),
 ];
 
 /// What a section needs, and where its figures go.

@@ -19,7 +19,8 @@ const TOP: usize = 50;
 pub fn of(figures: &Figures, machine: &Machine) -> String {
     let width = GAP + COLUMNS * (PANEL + GAP);
     // What should not grow is dull to look at, and of knocks there are no others to be beside.
-    let is_drawn = |figure: &&Figure| !matches!(figure.metric.section, "growth" | "knock");
+    let is_drawn =
+        |figure: &&Figure| !matches!(figure.metric.section, "growth" | "knock" | "routes");
     let drawn: Vec<_> = figures.all.iter().filter(is_drawn).collect();
     let mut panels = String::new();
     let mut top = TOP;

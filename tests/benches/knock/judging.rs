@@ -5,8 +5,7 @@ use std::fs::{self, Permissions};
 use std::hint::black_box;
 use std::net::{IpAddr, Ipv4Addr};
 use std::os::unix::fs::PermissionsExt;
-use std::sync::Arc;
-use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use postern_shared::hello::{ClientHello, Parse};
 use postern_shared::knock::{
@@ -16,11 +15,10 @@ use postern_shared::sniff::LETTERS;
 use postern_tests::Scratch;
 use postern_tests::knock::{SESSION_ID, knocking, random, with_session_id};
 use posternd::gate::{Gate, Shown, Verdict};
-use rustls::crypto::aws_lc_rs::{default_provider, kx_group};
-use rustls::{ClientConfig, ClientConnection, RootCertStore};
 
 use crate::Bench;
-use crate::figures::{Metric, Spread};
+use crate::figures::Metric;
+use crate::in_process::{browser_hello, each};
 
 const CLIENTS: [(&str, u32); 3] =
     [("1 client", 1), ("1,000 clients", 1000), ("100,000 clients", 100_000)];
@@ -33,9 +31,6 @@ const LOCATOR: [u8; 32] = [0x10; 32];
 
 /// Nobody has it.
 const UNKNOWN: u32 = u32::MAX;
-
-/// So many at a time, since a clock that is read for each would cost as much as some of them.
-const BATCH: usize = 20;
 
 /// Who comes to the gate.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -66,7 +61,7 @@ impl Who {
 
 pub fn run(bench: &mut Bench) {
     let count = bench.options.size(2000, 200);
-    let browser = browser_hello();
+    let browser = browser_hello("www.example.com");
     bench.figures.remark(format!("knock: judged hellos have {} bytes", browser.len()));
     bench.rounds(|bench| {
         for (load, clients) in CLIENTS {
@@ -119,16 +114,6 @@ impl House {
         let admitted = matches!(verdict, Verdict::Admitted(_));
         assert_eq!(admitted, who == Who::Right, "{who:?}: {verdict:?}");
     }
-}
-
-/// The median of what one takes, in microseconds.
-fn each<'a, T>(all: &'a [T], mut one: impl FnMut(&'a T)) -> f64 {
-    let batch = |batch: &'a [T]| {
-        let started = Instant::now();
-        batch.iter().for_each(&mut one);
-        started.elapsed().as_secs_f64() * 1e6 / batch.len() as f64
-    };
-    Spread::of(all.chunks(BATCH).map(batch)).map_or(f64::NAN, |spread| spread.median)
 }
 
 fn clients_file(count: u32) -> String {
@@ -190,23 +175,6 @@ fn letters(who: Who, kid: u32) -> [u8; LETTERS] {
         }
         Who::Random | Who::NoSessionId => random().map(|byte: u8| b'A' + byte % 16),
     }
-}
-
-/// As large as a browser's, by the key share that has been usual since 2024.
-fn browser_hello() -> Vec<u8> {
-    let mut provider = default_provider();
-    provider.kx_groups = vec![kx_group::X25519MLKEM768, kx_group::X25519];
-    let mut config = ClientConfig::builder_with_provider(Arc::new(provider))
-        .with_safe_default_protocol_versions()
-        .expect("it has suites for all of them")
-        .with_root_certificates(RootCertStore::empty())
-        .with_no_client_auth();
-    config.alpn_protocols = vec![b"h2".to_vec(), b"http/1.1".to_vec()];
-    let name = "www.example.com".try_into().expect("a name");
-    let mut tls = ClientConnection::new(Arc::new(config), name).expect("a client");
-    let mut record = Vec::new();
-    tls.write_tls(&mut record).expect("written to memory");
-    record
 }
 
 fn parse(record: &[u8]) -> ClientHello {
