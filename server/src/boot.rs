@@ -74,7 +74,7 @@ pub async fn run(
     inherited: Inherited,
 ) -> Result<(), Refused> {
     let policy = Policy::load(path)?;
-    log::start(policy.log);
+    log::start(&policy.log);
     warn_all(&policy);
     raise_descriptor_limit();
     let policy = within_descriptors(policy);

@@ -157,13 +157,20 @@ pub struct Limits {
     pub backlog: Option<Spanned<usize>>,
 }
 
-#[derive(Clone, Copy, Debug, Default, Deserialize, PartialEq, Eq)]
+#[derive(Debug, Default, Deserialize)]
 #[serde(rename_all = "kebab-case", deny_unknown_fields)]
 pub struct Log {
     #[serde(default)]
     pub format: LogFormat,
     #[serde(default)]
     pub level: LogLevel,
+    /// `stderr`, `journald`, `syslog`, or `syslog:` and the path of its socket.
+    pub to: Option<Spanned<String>>,
+    /// Of syslog.
+    pub facility: Option<Spanned<String>>,
+    /// Whether connections on which nobody said a byte are logged.
+    #[serde(default)]
+    pub empty: bool,
 }
 
 #[derive(Clone, Copy, Debug, Default, Deserialize, PartialEq, Eq)]

@@ -55,7 +55,7 @@ pub struct Arrival {
 
 /// Serves one connection to its end.
 pub fn serve(house: Arc<House>, arrival: Arrival) -> impl Future<Output = ()> + Send {
-    let life = Life::begin(house, arrival.peer, arrival.local);
+    let life = Life::begin(house, &arrival);
     // What leads to a relay lives in a future of its own that is given back then: a relay lasts for
     // days and needs a tenth of it.
     let led = Box::pin(lead(life, arrival));

@@ -12,12 +12,13 @@ use postern_shared::knock::Carrier;
 use postern_shared::sniff::{Interest, Kind};
 
 use crate::complaint::Complaint;
-use crate::config::{File, Log};
+use crate::config::File;
 use crate::gate::StoreAddress;
 use crate::gate::memory::Keep;
 use crate::gate::secrets::{Place, Secrets};
 use crate::liveness::Liveness;
 use crate::nets::Nets;
+use crate::ops::log::Logging;
 use crate::reading::Reading;
 use crate::reading::Surroundings;
 use crate::route::{Asked, BytePattern, Routes};
@@ -59,7 +60,7 @@ pub struct Policy {
     pub liveness: Liveness,
     /// Connections that may wait to be accepted; the kernel caps it at `net.core.somaxconn`.
     pub backlog: i32,
-    pub log: Log,
+    pub log: Logging,
     pub warnings: Vec<String>,
 }
 
@@ -206,7 +207,7 @@ impl Policy {
             limits: read.limits(&file.limits)?,
             liveness: read.liveness(&file.timeouts)?,
             backlog: read.backlog(file.limits.backlog.as_ref())?,
-            log: file.log,
+            log: read.log(&file.log)?,
             carriers,
             sni,
             secrets: secrets.map(Arc::new),

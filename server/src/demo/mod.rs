@@ -23,9 +23,9 @@ use crate::boot::{self, Running};
 use crate::certificate;
 use crate::cli::{ClientCommand, ConfigFile, NewKey};
 use crate::commands;
-use crate::config::{Log, LogLevel};
+use crate::config::LogLevel;
 use crate::inherit::Inherited;
-use crate::ops::log;
+use crate::ops::log::{self, Logging};
 use crate::policy::Policy;
 
 use sshd::Sshd;
@@ -50,7 +50,7 @@ fn host(carrier: Carrier) -> &'static str {
 
 /// Runs the demo until it is interrupted; with `once`, until its own check is done.
 pub async fn run(listen: SocketAddr, once: bool) -> anyhow::Result<()> {
-    log::start(Log { level: LogLevel::Warn, ..Log::default() });
+    log::start(&Logging { level: LogLevel::Warn, ..Logging::default() });
     let demo = Demo::set_up(listen).await?;
     if once {
         let passed = trial::run(&demo).await;

@@ -8,6 +8,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use tokio::time::Instant;
 use tracing::info;
 
+use crate::conn::Arrival;
 use crate::gate::{Entrant, Holder};
 use crate::house::House;
 use crate::relay::Moved;
@@ -139,10 +140,11 @@ pub struct Life {
     listener: SocketAddr,
     started: Instant,
     outcome: Outcome,
+    even_if_empty: bool,
 }
 
 impl Life {
-    pub fn begin(house: Arc<House>, peer: SocketAddr, listener: SocketAddr) -> Life {
+    pub fn begin(house: Arc<House>, arrival: &Arrival) -> Life {
         house.counts.accepted.fetch_add(1, Ordering::Relaxed);
         let record = Record {
             introduced: None,
@@ -157,7 +159,15 @@ impl Life {
             moved: Moved::default(),
         };
         let started = Instant::now();
-        Life { house, record, peer, listener, started, outcome: Outcome::Stopped }
+        Life {
+            house,
+            record,
+            peer: arrival.peer,
+            listener: arrival.local,
+            started,
+            outcome: Outcome::Stopped,
+            even_if_empty: arrival.policy.log.empty,
+        }
     }
 
     pub fn end(mut self, outcome: Outcome) {
@@ -165,10 +175,24 @@ impl Life {
     }
 }
 
+impl Life {
+    /// Whether there is anything to tell: scanners open connections and leave, by the thousand.
+    fn is_empty(&self) -> bool {
+        let Record { holder, refused, failure, moved, .. } = &self.record;
+        let unremarkable = holder.is_none() && refused.is_none() && failure.is_none();
+        let ended_by_itself =
+            matches!(self.outcome, Outcome::Done | Outcome::ClientReset | Outcome::UpstreamReset);
+        *moved == Moved::default() && unremarkable && ended_by_itself
+    }
+}
+
 impl Drop for Life {
     fn drop(&mut self) {
         let outcome = if std::thread::panicking() { Outcome::Bug } else { self.outcome };
         self.house.counts.add(outcome);
+        if !self.even_if_empty && self.is_empty() {
+            return;
+        }
         let Record {
             introduced,
             way,

@@ -2,6 +2,7 @@
 //! a value may be; how values fit together is `policy.rs`'s.
 
 mod bounds;
+mod log;
 mod memory;
 mod route;
 mod service;

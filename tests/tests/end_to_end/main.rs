@@ -15,6 +15,7 @@ mod keys;
 mod knocks;
 mod limits;
 mod load;
+mod logs;
 mod memory;
 mod operations;
 mod packets;
