@@ -50,7 +50,7 @@ pub enum Error {
     ServiceDown { at: Address, service: String },
 
     #[error(
-        "admitted at {at}, but there is no place left: the server is full, or this key has as many \
+        "admitted at {at}, but there is no place left: the server or the service is full, or this key has as many \
          tunnels open as it may; close one, or try again later"
     )]
     Busy { at: Address },

@@ -20,6 +20,7 @@ use crate::inherit::Inherited;
 use crate::listen::{BindError, Listeners};
 use crate::ops::{admin, log};
 use crate::policy::Policy;
+use crate::service;
 use crate::workers::Workers;
 
 /// How often the gate is looked after.
@@ -133,7 +134,8 @@ pub fn start(
         .map_err(|source| Refused::Admin { path: admin_socket, source })?;
     tokio::spawn(admin::serve(admin, running.clone()));
     tokio::spawn(follow_clients(clients_file, running.clone()));
-    tokio::spawn(tend_gate(house));
+    tokio::spawn(tend_gate(house.clone()));
+    tokio::spawn(service::watch_health(house));
     Ok(running)
 }
 
@@ -180,6 +182,7 @@ impl Running {
         self.listeners.set(wanted, new.backlog, &self.house, &self.workers)?;
         let clients = self.house.set_clients(clients);
         warn_all(&new);
+        new.take_over(&old);
         self.house.set_policy(within_descriptors(new));
         Ok(clients)
     }
@@ -220,6 +223,7 @@ fn others_may_enter(state: &Path) -> bool {
 /// Each tunnel takes two descriptors, and the usual soft limit is 1024.
 fn raise_descriptor_limit() {
     let limit = getrlimit(Resource::Nofile);
+    service::set_open_files(limit);
     let raised = Rlimit { current: limit.maximum, maximum: limit.maximum };
     if let Err(error) = setrlimit(Resource::Nofile, raised) {
         warn!(%error, "the limit on open files could not be raised");

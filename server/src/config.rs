@@ -2,9 +2,11 @@
 //! can hold, is `policy.rs`'s to decide.
 
 use std::collections::BTreeMap;
+use std::fmt;
 use std::path::PathBuf;
 
-use serde::Deserialize;
+use serde::de::{SeqAccess, Visitor};
+use serde::{Deserialize, Deserializer};
 use toml::Spanned;
 
 /// The whole file. Relative paths are relative to its directory.
@@ -77,7 +79,12 @@ pub struct Tls {
 #[derive(Debug, Deserialize)]
 #[serde(rename_all = "kebab-case", deny_unknown_fields)]
 pub struct Service {
-    pub to: Spanned<String>,
+    pub to: Spanned<OneOrMore>,
+    /// Used where none of `to` is up.
+    pub backup: Option<List>,
+    pub balance: Option<Spanned<String>>,
+    /// How often targets are tried whether anybody comes or not.
+    pub health: Option<Spanned<String>>,
     #[serde(default)]
     pub knock: bool,
     pub proxy_protocol: Option<Spanned<String>>,
@@ -89,6 +96,52 @@ pub struct Service {
     pub pin: Option<Spanned<String>>,
     /// For `tls://`: a PEM file of the authorities to accept.
     pub ca: Option<Spanned<PathBuf>>,
+    /// For `exec:`: whose rights the program has.
+    pub user: Option<Spanned<String>>,
+    /// How long a connection may move no byte.
+    pub idle: Option<Spanned<String>>,
+    pub max_connections: Option<Spanned<usize>>,
+    /// How many wait for one of these.
+    pub queue: Option<Spanned<usize>>,
+    /// `COUNT/SPAN` for each source address.
+    pub rate: Option<Spanned<String>>,
+    /// Whether the service sees the peer's own address.
+    pub transparent: Option<Spanned<bool>>,
+}
+
+/// A string, or a list of them. Read by hand: an untagged enum would lose the places in the file.
+#[derive(Debug)]
+pub enum OneOrMore {
+    One(String),
+    More(Vec<Spanned<String>>),
+}
+
+impl<'de> Deserialize<'de> for OneOrMore {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<OneOrMore, D::Error> {
+        struct Either;
+
+        impl<'de> Visitor<'de> for Either {
+            type Value = OneOrMore;
+
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("a string or a list of strings")
+            }
+
+            fn visit_str<E>(self, text: &str) -> Result<OneOrMore, E> {
+                Ok(OneOrMore::One(text.to_owned()))
+            }
+
+            fn visit_seq<A: SeqAccess<'de>>(self, mut list: A) -> Result<OneOrMore, A::Error> {
+                let mut all = Vec::new();
+                while let Some(text) = list.next_element()? {
+                    all.push(text);
+                }
+                Ok(OneOrMore::More(all))
+            }
+        }
+
+        deserializer.deserialize_any(Either)
+    }
 }
 
 /// A list that a complaint can point at.

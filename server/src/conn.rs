@@ -21,12 +21,13 @@ use crate::front::Front;
 use crate::gate::{Admitted, Entrant, Pass};
 use crate::house::{Entering, Entry, House, Unlocked};
 use crate::introduce::introduce;
+use crate::join::{Apart, Caller, Link, join};
 use crate::ops::outcome::{Life, Outcome, Record, Way};
 use crate::places::{Seat, Undecided};
 use crate::policy::{Policy, Terminated};
-use crate::relay::{End, Guest, Moved, Relay};
+use crate::relay::{Guest, Moved};
 use crate::route::{Action, Rejection, Seen};
-use crate::service::{Failure, connect};
+use crate::service::{Dialing, Failure};
 use crate::stage::{Judged, Stage};
 use crate::stream::Stream;
 use crate::sys;
@@ -62,7 +63,7 @@ pub fn serve(house: Arc<House>, arrival: Arrival) -> impl Future<Output = ()> + 
     async {
         let (mut life, led) = led.await;
         let outcome = match led {
-            Ok(mut pair) => pair.relay(&mut life.record.moved).await,
+            Ok(mut pair) => pair.last(&mut life.record.moved).await,
             Err(outcome) => outcome,
         };
         life.end(outcome);
@@ -76,24 +77,26 @@ async fn lead(mut life: Life, arrival: Arrival) -> (Life, Result<Box<Pair>, Outc
 
 /// Two sides that were brought together, and the places that they hold.
 struct Pair {
-    relay: Relay,
+    link: Link,
     /// A visitor has none.
     entry: Option<Entry>,
     _seat: Seat,
 }
 
 impl Pair {
-    async fn relay(&mut self, moved: &mut Moved) -> Outcome {
-        let Pair { relay, entry, .. } = self;
-        let cut = poll_fn(|cx| match entry {
+    async fn last(&mut self, moved: &mut Moved) -> Outcome {
+        let Pair { link, entry, .. } = self;
+        let mut cut = poll_fn(|cx| match entry {
             Some(entry) => entry.tunnel.poll_cut(cx),
             None => Poll::Pending,
         });
-        match relay.run(moved, cut).await {
-            End::Closed => Outcome::Done,
-            End::ClientReset => Outcome::ClientReset,
-            End::UpstreamReset => Outcome::UpstreamReset,
-            End::Cut => Outcome::Revoked,
+        let outcome = match link.relay() {
+            None => Outcome::Done,
+            Some(relay) => relay.run(moved, &mut cut).await.into(),
+        };
+        match link.see_off(outcome, cut) {
+            None => outcome,
+            Some(seen_off) => seen_off.await,
         }
     }
 }
@@ -289,20 +292,30 @@ async fn admit(
     if !house.still_knows(&holder) {
         return Err(Outcome::Revoked);
     }
-    policy.liveness.watch(client.wire());
-    let upstream = match connect(&service, &stage.dialing).await {
-        Ok(upstream) => upstream,
-        Err(failure) => {
-            part(client, entrant.acknowledgement(Status::UpstreamDown)).await;
-            return Err(failed(&failure, record));
+    let ticket = match service.enter(peer.ip()).await {
+        Ok(ticket) => ticket,
+        Err(over) => {
+            record.failure = Some(over.name().into());
+            part(client, entrant.acknowledgement(Status::Busy)).await;
+            return Err(Outcome::Shed);
         }
     };
-    if !service.target.is_on_this_machine() {
-        policy.liveness.watch(upstream.wire());
-    }
+    policy.liveness.watch(client.wire());
     let first_down = entrant.acknowledgement(Status::Ok).map(Vec::from).unwrap_or_default();
-    let relay = Relay::new(Guest::Admitted, client, upstream, first_up, first_down);
-    Ok(Pair { relay, entry: Some(entry), _seat: seat })
+    let liveness = Some(&policy.liveness);
+    let caller =
+        Caller { guest: Guest::Admitted, stream: client, first_up, first_down, liveness, ticket };
+    match join(&service, &stage.dialing, None, caller).await {
+        Ok(link) => Ok(Pair { link, entry: Some(entry), _seat: seat }),
+        Err(Apart::Failed(client, failure)) => {
+            if let Some(client) = client {
+                part(client, entrant.acknowledgement(Status::UpstreamDown)).await;
+            }
+            Err(failed(&failure, record))
+        }
+        Err(Apart::ClientReset) => Err(Outcome::ClientReset),
+        Err(Apart::HandedOver) => Err(Outcome::HandedOver),
+    }
 }
 
 /// Tells somebody who was admitted how it stands, and parts. His bytes are read meanwhile: closing a
@@ -333,16 +346,35 @@ async fn visit(
         client.reset().await;
         return Err(Outcome::Shed);
     };
-    match early.connect(bytes_follow).await {
-        Ok((upstream, first_down)) => {
-            let relay = Relay::new(Guest::Visitor, client, upstream, first_up, first_down);
-            Ok(Pair { relay, entry: None, _seat: seat })
-        }
-        Err(failure) => {
-            // A port where nothing listens answers with a reset; this is the nearest to it.
+    let service = early.service().clone();
+    let ticket = match service.enter(early.dialing().peer.ip()).await {
+        Ok(ticket) => ticket,
+        Err(over) => {
+            record.failure = Some(over.name().into());
             client.reset().await;
+            return Err(Outcome::Shed);
+        }
+    };
+    let dialing = Dialing { bytes_follow, ..early.dialing().clone() };
+    let caller = Caller {
+        guest: Guest::Visitor,
+        stream: client,
+        first_up,
+        first_down: Vec::new(),
+        liveness: None,
+        ticket,
+    };
+    match join(&service, &dialing, Some(early), caller).await {
+        Ok(link) => Ok(Pair { link, entry: None, _seat: seat }),
+        Err(Apart::Failed(client, failure)) => {
+            // A port where nothing listens answers with a reset; this is the nearest to it.
+            if let Some(client) = client {
+                client.reset().await;
+            }
             Err(failed(&failure, record))
         }
+        Err(Apart::ClientReset) => Err(Outcome::ClientReset),
+        Err(Apart::HandedOver) => Err(Outcome::HandedOver),
     }
 }
 

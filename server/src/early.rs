@@ -10,8 +10,7 @@ use std::time::Duration;
 use tokio::io::AsyncReadExt;
 use tokio::time::{Instant, sleep_until};
 
-use crate::service::{Dialing, Failure, Service, connect};
-use crate::stream::Stream;
+use crate::service::{Dialing, Failure, Reached, Service, connect};
 
 /// How long a connection may be undecided before the website is dialled. Whoever sends its first bytes
 /// at once costs the website no second connection; the close of a slow one comes this much later.
@@ -20,7 +19,7 @@ const PATIENCE: Duration = Duration::from_millis(50);
 /// One read is enough to learn that the website speaks.
 const FIRST_WORDS: usize = 4096;
 
-type Connecting = Pin<Box<dyn Future<Output = Result<Stream, Failure>> + Send>>;
+type Connecting = Pin<Box<dyn Future<Output = Result<Reached, Failure>> + Send>>;
 
 /// What the website did before the connection was decided.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -41,7 +40,7 @@ pub struct Early {
 enum State {
     NotYet(Instant),
     Connecting(Connecting),
-    Open(Stream),
+    Open(Reached),
     /// It cannot be dialled early, or could not be reached: left for when it is needed.
     No,
 }
@@ -60,6 +59,10 @@ impl Early {
         &self.service
     }
 
+    pub fn dialing(&self) -> &Dialing {
+        &self.dialing
+    }
+
     /// Dials when the time has come, and completes when the website closed or spoke first. May be
     /// cancelled and called again.
     pub async fn website_first(&mut self) -> WebsiteFirst {
@@ -71,7 +74,7 @@ impl Early {
                     State::Connecting(Box::pin(async move { connect(&service, &dialing).await }))
                 }
                 State::Connecting(connecting) => connecting.await.map_or(State::No, State::Open),
-                State::Open(stream) => {
+                State::Open(Reached { stream, .. }) => {
                     self.words.reserve(FIRST_WORDS);
                     return match stream.read_buf(&mut self.words).await {
                         Ok(0) => WebsiteFirst::Closed,
@@ -86,20 +89,20 @@ impl Early {
 
     /// The connection, made now if it is not there yet, and what was read from it. `bytes_follow` says
     /// whether the peer's first bytes are there to be sent on.
-    pub async fn connect(mut self, bytes_follow: bool) -> Result<(Stream, Vec<u8>), Failure> {
+    pub async fn connect(mut self, bytes_follow: bool) -> Result<(Reached, Vec<u8>), Failure> {
         self.dialing.bytes_follow = bytes_follow;
-        let stream = match self.state {
-            State::Open(stream) => stream,
+        let reached = match self.state {
+            State::Open(reached) => reached,
             State::Connecting(connecting) => connecting.await?,
             State::NotYet(_) | State::No => connect(&self.service, &self.dialing).await?,
         };
-        Ok((stream, self.words))
+        Ok((reached, self.words))
     }
 
     /// The website's connection if there is one: a client that resets resets it too.
     pub async fn reset(self) {
-        if let State::Open(stream) = self.state {
-            stream.reset().await;
+        if let State::Open(reached) = self.state {
+            reached.stream.reset().await;
         }
     }
 }

@@ -187,6 +187,15 @@ impl Followed {
         }
         self.current.clone()
     }
+
+    /// Completes when another is in force.
+    pub async fn changed(&mut self) {
+        // The house is there for as long as posternd runs.
+        if self.changes.changed().await.is_err() {
+            std::future::pending().await
+        }
+        self.current = self.changes.borrow_and_update().clone();
+    }
 }
 
 /// The tunnels that are open, for `status` and for revoking.

@@ -21,6 +21,7 @@ pub mod house;
 pub mod identity;
 pub mod inherit;
 mod introduce;
+pub mod join;
 pub mod listen;
 pub mod liveness;
 mod nets;

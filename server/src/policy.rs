@@ -22,7 +22,7 @@ use crate::ops::log::Logging;
 use crate::reading::Reading;
 use crate::reading::Surroundings;
 use crate::route::{Asked, BytePattern, Routes};
-use crate::service::{Endpoint, Service, Target};
+use crate::service::{Address, Endpoint, Service};
 use crate::tls::Inward;
 
 const DEFAULT_WINDOW: Duration = Duration::from_secs(60);
@@ -182,6 +182,10 @@ impl Policy {
         warn_of_routes(&routes, &mut warnings);
         warn_of_unreachable(&routes, tls.as_ref(), &mut warnings);
         warn_of_targets(&services, &listen, &mut warnings);
+        let in_tls = carriers.iter().any(|carrier| *carrier != Carrier::Plain);
+        for service in services.values() {
+            warnings.extend(service.doubts(service.name == fallback.name, in_tls));
+        }
         if carriers.is_empty() {
             warnings.push("no carrier is enabled: nobody can knock".to_owned());
         } else if !services.values().any(|service| service.knock) {
@@ -218,6 +222,15 @@ impl Policy {
             decide,
             warnings,
         })
+    }
+
+    /// Goes on with what the services of the same names had borne under `old`.
+    pub fn take_over(&self, old: &Policy) {
+        for (name, service) in &self.services {
+            if let Some(old) = old.services.get(name) {
+                service.take_over(old);
+            }
+        }
     }
 
     /// The service a knock may name.
@@ -311,25 +324,16 @@ fn warn_of_targets(
 ) {
     for service in services.values() {
         let name = &service.name;
-        match &service.target {
-            Target::Exec(command) => {
-                if let Some(program) = command.first()
-                    && !Path::new(program).is_file()
-                {
-                    warnings.push(format!("service {name:?}: there is no program {program}"));
-                }
+        for address in service.target.addresses() {
+            let (Address::Tcp(to) | Address::Tls(to, _)) = address else { continue };
+            let own = |address: &SocketAddr| {
+                let same = to.literal.is_some_and(|to| to.ip() == address.ip());
+                let here = address.ip().is_unspecified() && crate::tls::is_loopback(&to.host);
+                to.port == address.port() && (same || here)
+            };
+            if listen.iter().any(own) {
+                warnings.push(format!("service {name:?} leads back to posternd's own {to}"));
             }
-            Target::Tcp(to) | Target::Tls(to, _) => {
-                let own = |address: &SocketAddr| {
-                    let same = to.literal.is_some_and(|to| to.ip() == address.ip());
-                    let here = address.ip().is_unspecified() && crate::tls::is_loopback(&to.host);
-                    to.port == address.port() && (same || here)
-                };
-                if listen.iter().any(own) {
-                    warnings.push(format!("service {name:?} leads back to posternd's own {to}"));
-                }
-            }
-            Target::Unix(_) => {}
         }
     }
 }

@@ -7,20 +7,22 @@
 
 use std::future::poll_fn;
 use std::io::{self, IoSlice};
-use std::net::SocketAddr;
+use std::mem::MaybeUninit;
+use std::net::{IpAddr, SocketAddr};
 use std::num::NonZeroUsize;
-use std::os::fd::OwnedFd;
+use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::net::UnixStream as StdUnixStream;
 use std::path::Path;
 use std::pin::Pin;
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
+use rustix::cmsg_space;
 use rustix::io::Errno;
 use rustix::net::sockopt::{set_tcp_nodelay, set_tcp_quickack, socket_error};
 use rustix::net::{
-    AddressFamily, RecvFlags, SendFlags, Shutdown, SocketAddrUnix, SocketFlags, SocketType, recv,
-    send, socket_with,
+    AddressFamily, RecvFlags, SendAncillaryBuffer, SendAncillaryMessage, SendFlags, Shutdown,
+    SocketAddrUnix, SocketFlags, SocketType, recv, send, sendmsg, socket_with,
 };
 use rustix::pipe::{SpliceFlags, splice};
 use socket2::SockRef;
@@ -82,10 +84,23 @@ impl Wire {
 
     /// Connects over TCP, with small writes sent at once.
     pub async fn connect(to: SocketAddr, then: Then) -> io::Result<Wire> {
+        Wire::connect_as(None, to, then).await
+    }
+
+    /// The same from the address `source`, where that is of the other's family.
+    pub(crate) async fn connect_as(
+        source: Option<IpAddr>,
+        to: SocketAddr,
+        then: Then,
+    ) -> io::Result<Wire> {
         let family = if to.is_ipv4() { AddressFamily::INET } else { AddressFamily::INET6 };
         let flags = SocketFlags::NONBLOCK | SocketFlags::CLOEXEC;
         let socket = socket_with(family, SocketType::STREAM, flags, None)?;
         set_tcp_nodelay(&socket, true)?;
+        if let Some(source) = source.filter(|source| source.is_ipv4() == to.is_ipv4()) {
+            sys::make_transparent(&socket, source.is_ipv4())?;
+            rustix::net::bind(&socket, &SocketAddr::new(source, 0))?;
+        }
         if then == Then::Write {
             // Its last acknowledgement travels with what is written, which saves a packet (tcp(7)).
             let _ = set_tcp_quickack(&socket, false);
@@ -131,6 +146,13 @@ impl Wire {
 
     pub fn socket(&self) -> &OwnedFd {
         self.fd.get_ref()
+    }
+
+    /// The socket for another owner: off the reactor, in blocking mode, and nothing of it left here.
+    pub fn into_socket(self) -> io::Result<OwnedFd> {
+        let socket = self.fd.into_inner();
+        rustix::io::ioctl_fionbio(&socket, false)?;
+        Ok(socket)
     }
 
     /// Says that bytes lie unread: somebody has peeked at them.
@@ -233,6 +255,28 @@ impl Wire {
         bytes: &[u8],
     ) -> Poll<io::Result<usize>> {
         self.poll_send(cx, |socket| send(socket, bytes, SendFlags::NOSIGNAL | SendFlags::MORE))
+    }
+}
+
+impl Wire {
+    /// Sends bytes over a unix socket, and with the first of them a descriptor (SCM_RIGHTS, unix(7)).
+    pub(crate) async fn send_descriptor(&self, bytes: &[u8], fd: &OwnedFd) -> io::Result<()> {
+        let mut rest = bytes;
+        while !rest.is_empty() {
+            let sent = poll_fn(|cx| {
+                self.poll_send(cx, |socket| {
+                    let fds = [fd.as_fd()];
+                    let mut space = [MaybeUninit::uninit(); cmsg_space!(ScmRights(1))];
+                    let mut message = SendAncillaryBuffer::new(&mut space);
+                    if rest.len() == bytes.len() {
+                        message.push(SendAncillaryMessage::ScmRights(&fds));
+                    }
+                    sendmsg(socket, &[IoSlice::new(rest)], &mut message, SendFlags::NOSIGNAL)
+                })
+            });
+            rest = rest.get(sent.await?..).unwrap_or_default();
+        }
+        Ok(())
     }
 }
 

@@ -147,6 +147,12 @@ fn describe(status: &Status) -> String {
             format!("{client} to {service} from {peer} by {carrier}, {}", span(tunnel.seconds)),
         );
     }
+    for target in &status.targets {
+        let (service, name) = (&target.service, &target.target);
+        let up = if target.up { "up" } else { "down" };
+        let backup = if target.backup { ", backup" } else { "" };
+        line("target", format!("{name} of {service}{backup}, {up}, {} open", target.connections));
+    }
     text
 }
 

@@ -11,7 +11,7 @@ use tokio::task::JoinSet;
 use tokio::time::timeout;
 
 use crate::policy::Policy;
-use crate::service::{Dialing, Target, connect};
+use crate::service::{Address, Dialing, Reached, connect};
 use crate::tls;
 
 /// Far longer than a website takes that does not wait for more.
@@ -22,7 +22,8 @@ const PATIENCE: Duration = Duration::from_secs(5);
 
 /// What is doubtful about the website behind this policy.
 pub(super) fn website(policy: &Policy) -> Vec<String> {
-    if !matches!(policy.fallback.target, Target::Tcp(_) | Target::Unix(_)) {
+    let mut addresses = policy.fallback.target.addresses();
+    if !addresses.any(|address| matches!(address, Address::Tcp(_) | Address::Unix(_))) {
         return Vec::new();
     }
     match tokio::runtime::Builder::new_current_thread().enable_all().build() {
@@ -40,7 +41,7 @@ async fn ask(policy: &Policy) -> Vec<String> {
     for (what, bytes) in held(policy) {
         let service = policy.fallback.clone();
         questions.spawn(async move {
-            let mut stream = connect(&service, &nobody()).await.ok()?;
+            let mut stream = connect(&service, &nobody()).await.ok()?.stream;
             stream.write_all(bytes).await.ok()?;
             let spoke = timeout(SILENCE, stream.read(&mut [0])).await.is_ok();
             spoke.then(|| {
@@ -54,7 +55,7 @@ async fn ask(policy: &Policy) -> Vec<String> {
     let mut doubts: Vec<_> = questions.join_all().await.into_iter().flatten().collect();
     if policy.speaks(Carrier::Hello)
         && let Some(sni) = &policy.sni
-        && let Ok(stream) = connect(&policy.fallback, &nobody()).await
+        && let Ok(Reached { stream, .. }) = connect(&policy.fallback, &nobody()).await
     {
         let shaken = timeout(PATIENCE, tls::try_modern(stream, sni)).await;
         let problem = match shaken {

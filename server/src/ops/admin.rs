@@ -19,6 +19,7 @@ use tracing::warn;
 
 use crate::boot::Running;
 use crate::places::Taken;
+use crate::service::Service;
 
 /// A request is one word; a reply to a posternd with very many tunnels is still below this.
 const MOST_REQUEST: u64 = 64;
@@ -79,6 +80,7 @@ pub struct Status {
     pub knocks: Knocks,
     pub outcomes: BTreeMap<String, u64>,
     pub tunnels: Vec<Tunnel>,
+    pub targets: Vec<Target>,
 }
 
 #[derive(Debug, Serialize, Deserialize)]
@@ -107,6 +109,17 @@ pub struct Tunnel {
     pub carrier: String,
     pub peer: String,
     pub seconds: u64,
+}
+
+/// One of several of a service, or one that is probed.
+#[derive(Debug, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub struct Target {
+    pub service: String,
+    pub target: String,
+    pub up: bool,
+    pub backup: bool,
+    pub connections: usize,
 }
 
 /// Why a running posternd could not be asked.
@@ -211,7 +224,22 @@ fn status(running: &Running) -> Status {
                 seconds: tunnel.since.elapsed().as_secs(),
             })
             .collect(),
+        targets: house.policy().services.values().flat_map(|service| targets(service)).collect(),
     }
+}
+
+fn targets(service: &Service) -> Vec<Target> {
+    service
+        .target
+        .known()
+        .map(|known| Target {
+            service: service.name.clone(),
+            target: known.name.to_owned(),
+            up: known.is_up,
+            backup: known.is_backup,
+            connections: known.open,
+        })
+        .collect()
 }
 
 /// Asks the posternd that serves this socket; for the commands, which need no runtime.

@@ -11,7 +11,7 @@ use tracing::info;
 use crate::conn::Arrival;
 use crate::gate::{Entrant, Holder};
 use crate::house::House;
-use crate::relay::Moved;
+use crate::relay::{End, Moved};
 use crate::service::Service;
 
 /// The end of a connection.
@@ -33,6 +33,10 @@ pub enum Outcome {
     Shed,
     /// A route turned it away.
     Rejected,
+    /// Neither side said anything for as long as the service allows.
+    IdleTimeout,
+    /// Another process has it now.
+    HandedOver,
     /// Its key was revoked.
     Revoked,
     /// posternd stopped.
@@ -42,7 +46,7 @@ pub enum Outcome {
 }
 
 impl Outcome {
-    pub const ALL: [Outcome; 12] = [
+    pub const ALL: [Outcome; 14] = [
         Outcome::Done,
         Outcome::ClientReset,
         Outcome::UpstreamReset,
@@ -52,6 +56,8 @@ impl Outcome {
         Outcome::NoProxyHeader,
         Outcome::Shed,
         Outcome::Rejected,
+        Outcome::IdleTimeout,
+        Outcome::HandedOver,
         Outcome::Revoked,
         Outcome::Stopped,
         Outcome::Bug,
@@ -68,9 +74,23 @@ impl Outcome {
             Outcome::NoProxyHeader => "no-proxy-header",
             Outcome::Shed => "shed",
             Outcome::Rejected => "rejected",
+            Outcome::IdleTimeout => "idle-timeout",
+            Outcome::HandedOver => "handed-over",
             Outcome::Revoked => "revoked",
             Outcome::Stopped => "stopped",
             Outcome::Bug => "bug",
+        }
+    }
+}
+
+impl From<End> for Outcome {
+    fn from(end: End) -> Outcome {
+        match end {
+            End::Closed => Outcome::Done,
+            End::ClientReset => Outcome::ClientReset,
+            End::UpstreamReset => Outcome::UpstreamReset,
+            End::Idle => Outcome::IdleTimeout,
+            End::Cut => Outcome::Revoked,
         }
     }
 }
@@ -118,7 +138,7 @@ pub struct Record {
     pub by: Option<&'static str>,
     /// Why a key holder's knock was refused.
     pub refused: Option<&'static str>,
-    /// What kept the service from answering.
+    /// What kept the service from answering; or the limit of it that kept the connection out.
     pub failure: Option<Box<str>>,
     pub moved: Moved,
 }

@@ -1,6 +1,7 @@
 //! Each value of the configuration file to its type, with a complaint that points at it. Decides what
 //! a value may be; how values fit together is `policy.rs`'s.
 
+mod bearing;
 mod bounds;
 mod log;
 mod memory;
@@ -23,7 +24,7 @@ use crate::complaint::Complaint;
 use crate::config;
 use crate::nets::Nets;
 use crate::policy::{Listener, Terminated};
-use crate::service::{Endpoint, Service, Target};
+use crate::service::{Address, Endpoint, Service};
 use crate::tls::Inward;
 
 type Services = BTreeMap<String, Arc<Service>>;
@@ -216,9 +217,10 @@ impl<'a> Reading<'a> {
         };
         let target = open(visitors)?;
         let visitors_h2 = tls.visitors_h2.as_ref().map(&open).transpose()?;
-        if let (Some(name), Some(Target::Tls(..))) =
-            (&tls.visitors_h2, visitors_h2.as_ref().map(|service| &service.target))
-        {
+        let is_tls = |service: &Arc<Service>| {
+            service.target.addresses().any(|address| matches!(address, Address::Tls(..)))
+        };
+        if let (Some(name), true) = (&tls.visitors_h2, visitors_h2.as_ref().is_some_and(is_tls)) {
             let what =
                 "visitors-h2 is a service that takes HTTP/2 in clear; tls:// is spoken in HTTP/1.1";
             return Err(self.complain(name, what));
@@ -233,7 +235,7 @@ impl<'a> Reading<'a> {
     }
 
     /// A list that is there but empty is refused: it could be read as "any" or as "none".
-    fn all<T, E: std::fmt::Display>(
+    pub(super) fn all<T, E: std::fmt::Display>(
         &self,
         list: &config::List,
         parse: impl Fn(&str) -> std::result::Result<T, E>,

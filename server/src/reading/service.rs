@@ -6,11 +6,15 @@ use std::time::Duration;
 
 use postern_shared::hello::HostName;
 use postern_shared::proxy;
+use rustix::process::geteuid;
 use toml::Spanned;
 
 use super::{Reading, Result};
-use crate::config;
-use crate::service::{self, Endpoint, Service, Target};
+use crate::config::{self, OneOrMore};
+use crate::service::{
+    self, Address, Balance, Endpoint, Program, Service, Target, Upstream, Upstreams,
+};
+use crate::sys::{self, Account};
 use crate::tls::{self, Outward, Trust};
 
 impl Reading<'_> {
@@ -36,51 +40,172 @@ impl Reading<'_> {
         if let (Target::Exec(_), Some(text)) = (&target, &service.proxy_protocol) {
             return Err(self.complain(text, "a program that exec: runs is sent no PROXY header"));
         }
-        Ok(Service {
-            name: name.get_ref().clone(),
-            target,
-            knock: service.knock,
-            proxy,
-            connect: self.duration(&service.connect, connect)?,
-        })
+        let transparent = service.transparent.as_ref().is_some_and(|wanted| *wanted.get_ref());
+        let on_tcp = |address: &Address| matches!(address, Address::Tcp(_) | Address::Tls(..));
+        if let (Some(at), true) = (&service.transparent, transparent)
+            && (target.addresses().count() == 0 || !target.addresses().all(on_tcp))
+        {
+            return Err(self.complain(at, "transparent goes with tcp:// and tls:// only"));
+        }
+        let bearing = self.bearing(service, &target)?;
+        let connect = self.duration(&service.connect, connect)?;
+        let mut read = Service::new(name.get_ref(), target, connect);
+        read.knock = service.knock;
+        read.proxy = proxy;
+        read.transparent = transparent;
+        read.bearing = bearing;
+        Ok(read)
     }
 
     fn target(&self, service: &config::Service) -> Result<Target> {
-        let to = &service.to;
-        let endpoint = |text: &str| {
-            Endpoint::parse(text, None)
-                .ok_or_else(|| self.complain(to, format!("{text:?} is not host:port")))
+        let text = match service.to.get_ref() {
+            OneOrMore::One(text) => Some(text.as_str()),
+            OneOrMore::More(_) => None,
         };
-        let target = if let Some(text) = to.get_ref().strip_prefix("tcp://") {
-            Target::Tcp(endpoint(text)?)
-        } else if let Some(text) = to.get_ref().strip_prefix("tls://") {
-            let endpoint = endpoint(text)?;
-            let outward = self.outward(service, &endpoint)?;
-            return Ok(Target::Tls(endpoint, Arc::new(outward)));
-        } else if let Some(path) = to.get_ref().strip_prefix("unix:") {
-            Target::Unix(self.beside(Path::new(path)))
-        } else if let Some(command) = to.get_ref().strip_prefix("exec:") {
-            let words = service::words(command)
-                .filter(|words| words.first().is_some_and(|program| program.starts_with('/')))
-                .ok_or_else(|| {
-                    self.complain(to, "exec: wants a program's absolute path and its arguments")
-                })?;
-            Target::Exec(words)
+        let target = if let Some(command) = text.and_then(|text| text.strip_prefix("exec:")) {
+            Target::Exec(self.program(service, command)?)
+        } else if let Some(path) = text.and_then(|text| text.strip_prefix("pass:")) {
+            if !path.starts_with('/') {
+                let what = "pass: wants the absolute path of a unix socket";
+                return Err(self.complain(&service.to, what));
+            }
+            Target::Pass(path.into())
         } else {
-            let what = "to must begin with tcp://, tls://, unix: or exec:";
-            return Err(self.complain(to, what));
+            Target::Upstreams(self.upstreams(service)?)
         };
-        let for_tls = "name, pin and ca go with tls:// only";
-        if let Some(text) = service.name.as_ref().or(service.pin.as_ref()) {
-            return Err(self.complain(text, for_tls));
+        if let (Some(user), false) = (&service.user, matches!(target, Target::Exec(_))) {
+            return Err(self.complain(user, "user goes with exec: only"));
         }
-        if let Some(path) = &service.ca {
-            return Err(self.complain(path, for_tls));
+        if !target.addresses().any(|address| matches!(address, Address::Tls(..))) {
+            let for_tls = "name, pin and ca go with tls:// only";
+            if let Some(text) = service.name.as_ref().or(service.pin.as_ref()) {
+                return Err(self.complain(text, for_tls));
+            }
+            if let Some(path) = &service.ca {
+                return Err(self.complain(path, for_tls));
+            }
+        }
+        if target.addresses().count() == 0 {
+            let alone = "goes with tcp://, tls:// and unix: only";
+            if let Some(list) = &service.backup {
+                return Err(self.complain(list, format!("backup {alone}")));
+            }
+            if let Some(text) = service.balance.as_ref().or(service.health.as_ref()) {
+                return Err(self.complain(text, format!("this {alone}")));
+            }
         }
         Ok(target)
     }
 
-    fn outward(&self, service: &config::Service, to: &Endpoint) -> Result<Outward> {
+    fn upstreams(&self, service: &config::Service) -> Result<Upstreams> {
+        let mut all = Vec::new();
+        match service.to.get_ref() {
+            OneOrMore::One(text) => {
+                let address = self.address(service, &service.to, text)?;
+                all.push(Upstream::new(text, address, false));
+            }
+            OneOrMore::More(list) => self.add_targets(service, list, false, &mut all)?,
+        }
+        if all.is_empty() {
+            return Err(self.complain(&service.to, "names no target"));
+        }
+        if let Some(list) = &service.backup {
+            if list.get_ref().is_empty() {
+                return Err(self.complain(list, "names nothing; leave the key out instead"));
+            }
+            self.add_targets(service, list.get_ref(), true, &mut all)?;
+        }
+        let balance = match &service.balance {
+            None => Balance::default(),
+            Some(text) => Balance::from_name(text.get_ref()).ok_or_else(|| {
+                let known = Balance::ALL.map(Balance::name).join(", ");
+                self.complain(text, format!("no balance {:?}; there is: {known}", text.get_ref()))
+            })?,
+        };
+        let health = self.health(service.health.as_ref())?;
+        Ok(Upstreams::new(all, balance, health))
+    }
+
+    fn add_targets(
+        &self,
+        service: &config::Service,
+        list: &[Spanned<String>],
+        is_backup: bool,
+        all: &mut Vec<Upstream>,
+    ) -> Result<()> {
+        for text in list {
+            let name = text.get_ref();
+            if all.iter().any(|upstream| upstream.name == *name) {
+                return Err(self.complain(text, format!("{name:?} stands twice in this service")));
+            }
+            all.push(Upstream::new(name, self.address(service, text, name)?, is_backup));
+        }
+        Ok(())
+    }
+
+    fn address<T>(
+        &self,
+        service: &config::Service,
+        at: &Spanned<T>,
+        text: &str,
+    ) -> Result<Address> {
+        let endpoint = |text: &str| {
+            Endpoint::parse(text, None)
+                .ok_or_else(|| self.complain(at, format!("{text:?} is not host:port")))
+        };
+        if let Some(text) = text.strip_prefix("tcp://") {
+            Ok(Address::Tcp(endpoint(text)?))
+        } else if let Some(text) = text.strip_prefix("tls://") {
+            let endpoint = endpoint(text)?;
+            let outward = self.outward(service, at, &endpoint)?;
+            Ok(Address::Tls(endpoint, Arc::new(outward)))
+        } else if let Some(path) = text.strip_prefix("unix:") {
+            Ok(Address::Unix(self.beside(Path::new(path))))
+        } else if text.starts_with("exec:") || text.starts_with("pass:") {
+            Err(self.complain(at, "exec: and pass: are no targets of a list; they stand alone"))
+        } else {
+            let what = "to must begin with tcp://, tls://, unix:, exec: or pass:";
+            Err(self.complain(at, what))
+        }
+    }
+
+    fn program(&self, service: &config::Service, command: &str) -> Result<Program> {
+        let mut words = service::words(command).unwrap_or_default().into_iter();
+        let path = words.next().filter(|path| path.starts_with('/')).ok_or_else(|| {
+            let what = "exec: wants a program's absolute path and its arguments";
+            self.complain(&service.to, what)
+        })?;
+        let account = match &service.user {
+            Some(user) => self.account(user)?,
+            None => None,
+        };
+        Ok(Program { path, arguments: words.collect(), account })
+    }
+
+    /// `None` where posternd runs as that user.
+    fn account(&self, user: &Spanned<String>) -> Result<Option<Account>> {
+        let name = user.get_ref();
+        let account = sys::account(name)
+            .map_err(|error| self.complain(user, format!("user {name:?}: {error}")))?
+            .ok_or_else(|| self.complain(user, format!("there is no user {name:?}")))?;
+        let own = geteuid();
+        if account.uid == own.as_raw() && !own.is_root() {
+            return Ok(None);
+        }
+        if !own.is_root() {
+            let what =
+                format!("only root can run a program as {name:?}; posternd is not root here");
+            return Err(self.complain(user, what));
+        }
+        Ok(Some(account))
+    }
+
+    fn outward<T>(
+        &self,
+        service: &config::Service,
+        at: &Spanned<T>,
+        to: &Endpoint,
+    ) -> Result<Outward> {
         let name = match &service.name {
             Some(text) => Some(HostName::parse(text.get_ref().as_bytes()).ok_or_else(|| {
                 self.complain(text, format!("{:?} is not a host name", text.get_ref()))
@@ -96,7 +221,7 @@ impl Reading<'_> {
             (None, None) if tls::is_loopback(&to.host) => Trust::Anything,
             (None, None) => Trust::Platform,
         };
-        Outward::new(&trust, name).map_err(|error| self.complain(&service.to, error.to_string()))
+        Outward::new(&trust, name).map_err(|error| self.complain(at, error.to_string()))
     }
 }
 

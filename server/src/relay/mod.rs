@@ -10,7 +10,8 @@ use std::pin::Pin;
 use std::task::{Context, Poll};
 use std::time::Duration;
 
-use tokio::time::{Instant, Sleep, sleep};
+use tokio::io::AsyncWriteExt;
+use tokio::time::{Instant, Sleep, sleep, timeout};
 
 use crate::stream::Stream;
 use way::{Broken, Way};
@@ -22,6 +23,8 @@ pub enum End {
     Closed,
     ClientReset,
     UpstreamReset,
+    /// No byte was moved for as long as is allowed.
+    Idle,
     /// The caller's `cut` came first.
     Cut,
 }
@@ -46,6 +49,9 @@ pub enum Guest {
     Visitor,
 }
 
+/// How long the sides have to take the end of a connection that was idle.
+const FAREWELL: Duration = Duration::from_secs(1);
+
 const ORPHAN: Duration = Duration::from_secs(60);
 
 /// A relay between two sides. There are as many as connections, and most are idle most of the time:
@@ -57,6 +63,7 @@ pub struct Relay {
     up: Way,
     down: Way,
     orphan: Option<Box<Orphan>>,
+    idle: Option<Box<Idle>>,
     guest: Guest,
 }
 
@@ -71,7 +78,12 @@ impl Relay {
         first_down: Vec<u8>,
     ) -> Relay {
         let (up, down) = (Way::new(first_up), Way::new(first_down));
-        Relay { client, upstream, up, down, orphan: None, guest }
+        Relay { client, upstream, up, down, orphan: None, idle: None, guest }
+    }
+
+    /// Ends it where no byte is moved for so long.
+    pub fn ending_when_idle_for(self, most: Duration) -> Relay {
+        Relay { idle: Some(Box::new(Idle::new(most))), ..self }
     }
 
     /// Relays until both sides have finished, one is reset, or `cut` completes; counts as it goes.
@@ -103,6 +115,11 @@ impl Relay {
         let Relay { client, upstream, up, down, .. } = self;
         match end {
             End::Closed | End::Cut => {}
+            End::Idle => {
+                // TLS has an end of its own to say. Whoever takes nothing hears no end either.
+                let ends = async { tokio::join!(client.shutdown(), upstream.shutdown()) };
+                let _ = timeout(FAREWELL, ends).await;
+            }
             End::ClientReset => {
                 up.drain(client, upstream, &mut moved.up).await;
                 upstream.wire().reset().await;
@@ -144,9 +161,14 @@ impl Relay {
         }
         if self.guest == Guest::Visitor && down_done {
             let orphan = self.orphan.get_or_insert_with(Box::default);
-            return orphan.poll(cx, moved.up).map(|()| End::Closed);
+            if orphan.poll(cx, moved.up).is_ready() {
+                return Poll::Ready(End::Closed);
+            }
         }
-        Poll::Pending
+        match &mut self.idle {
+            Some(idle) => idle.poll(cx, moved.up + moved.down).map(|()| End::Idle),
+            None => Poll::Pending,
+        }
     }
 }
 
@@ -170,5 +192,36 @@ impl Orphan {
             self.timer.as_mut().reset(Instant::now() + ORPHAN);
         }
         self.timer.as_mut().poll(cx)
+    }
+}
+
+/// The time since a relay last moved a byte. Moving one only notes when; the timer is set on when it
+/// fires, not at each of them.
+#[derive(Debug)]
+struct Idle {
+    most: Duration,
+    moved: u64,
+    since: Instant,
+    timer: Pin<Box<Sleep>>,
+}
+
+impl Idle {
+    fn new(most: Duration) -> Idle {
+        Idle { most, moved: 0, since: Instant::now(), timer: Box::pin(sleep(most)) }
+    }
+
+    fn poll(&mut self, cx: &mut Context<'_>, moved: u64) -> Poll<()> {
+        if self.moved != moved {
+            self.moved = moved;
+            self.since = Instant::now();
+        }
+        while self.timer.as_mut().poll(cx).is_ready() {
+            let end = self.since + self.most;
+            if end <= Instant::now() {
+                return Poll::Ready(());
+            }
+            self.timer.as_mut().reset(end);
+        }
+        Poll::Pending
     }
 }

@@ -4,18 +4,13 @@ use postern_shared::sniff::{Kinds, LETTERS, Sniff, sniff};
 
 use super::*;
 use crate::nets::Nets;
-use crate::service::{Endpoint, Target};
+use crate::service::Target;
 
 const LOCAL: IpAddr = IpAddr::V4(Ipv4Addr::LOCALHOST);
 
 fn route(number: usize, asked: Vec<Asked>) -> Route {
-    let service = Service {
-        name: number.to_string(),
-        target: Target::Tcp(Endpoint::parse("127.0.0.1:1", None).expect("sound")),
-        knock: false,
-        proxy: None,
-        connect: Duration::from_secs(5),
-    };
+    let target = Target::Pass("/nowhere".into());
+    let service = Service::new(number.to_string(), target, Duration::from_secs(5));
     let conditions =
         asked.into_iter().map(|asked| Condition { written: String::new(), asked }).collect();
     let action = Action::Service(Arc::new(service));

@@ -1,20 +1,37 @@
 //! Where a connection can go, and how it gets there. Says which services exist and connects to them;
 //! never decides who may.
 
+mod balance;
 mod connect;
+mod doubts;
 mod exec;
+mod health;
+mod limits;
+mod pass;
+mod rate;
+mod upstream;
 
 use std::fmt;
 use std::net::{IpAddr, SocketAddr};
 use std::path::PathBuf;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use postern_shared::proxy;
 
-pub use connect::{Dialing, Failure, connect};
+pub use balance::{Balance, Candidate};
+pub(crate) use connect::header;
+pub use connect::{Dialing, Failure, Reached, connect};
+pub(crate) use exec::spawn;
+pub use exec::{Child, Program, set_open_files};
+pub use health::watch_health;
+pub(crate) use limits::MOST_CHILDREN;
+pub use limits::{Bearing, Over, Ticket};
+pub(crate) use pass::Taker;
+pub use rate::Rate;
+pub use upstream::{Address, Load, Upstream, Upstreams};
 
-use crate::tls::Outward;
+use limits::Borne;
 
 /// One `[service.NAME]`.
 #[derive(Debug)]
@@ -27,36 +44,85 @@ pub struct Service {
     pub proxy: Option<proxy::Version>,
     /// How long connecting may take, names resolved and TLS handshake included.
     pub connect: Duration,
+    /// Whether it sees its connections come from the peer's own address.
+    pub transparent: bool,
+    pub bearing: Bearing,
+    borne: OnceLock<Arc<Borne>>,
 }
 
 /// What stands behind `to = "…"`.
 #[derive(Debug)]
 pub enum Target {
-    Tcp(Endpoint),
-    Unix(PathBuf),
-    /// TLS from posternd to the service.
-    Tls(Endpoint, Arc<Outward>),
-    /// A child process per connection, on one end of a socket pair.
-    Exec(Vec<String>),
+    /// Somewhere to connect to.
+    Upstreams(Upstreams),
+    /// A child process for each connection.
+    Exec(Program),
+    /// A process that takes the connection itself, at this unix socket.
+    Pass(PathBuf),
 }
 
 impl Target {
     /// Whether connecting has no effect but a connection, so that it may be done before the decision.
     pub fn can_be_dialled_early(&self) -> bool {
         match self {
-            Target::Tcp(_) | Target::Unix(_) | Target::Tls(..) => true,
-            Target::Exec(_) => false,
+            Target::Upstreams(_) => true,
+            Target::Exec(_) | Target::Pass(_) => false,
         }
     }
 
-    /// Whether the service cannot be cut off without its connections being closed.
-    pub fn is_on_this_machine(&self) -> bool {
-        match self {
-            Target::Tcp(to) | Target::Tls(to, _) => {
-                to.literal.is_some_and(|address| address.ip().is_loopback())
-            }
-            Target::Unix(_) | Target::Exec(_) => true,
+    /// Where its connections can go, as far as it is posternd that connects.
+    pub fn addresses(&self) -> impl Iterator<Item = &Address> {
+        self.upstreams().flat_map(Upstreams::iter).map(|upstream| &upstream.address)
+    }
+
+    /// What is known of the places where they can go.
+    pub fn known(&self) -> impl Iterator<Item = Candidate<'_>> {
+        self.upstreams().flat_map(Upstreams::known)
+    }
+
+    fn upstreams(&self) -> impl Iterator<Item = &Upstreams> {
+        let upstreams = match self {
+            Target::Upstreams(upstreams) => Some(upstreams),
+            Target::Exec(_) | Target::Pass(_) => None,
+        };
+        upstreams.into_iter()
+    }
+}
+
+impl Service {
+    /// A service with nothing but a name and a target.
+    pub fn new(name: impl Into<String>, target: Target, connect: Duration) -> Service {
+        Service {
+            name: name.into(),
+            target,
+            knock: false,
+            proxy: None,
+            connect,
+            transparent: false,
+            bearing: Bearing::default(),
+            borne: OnceLock::new(),
         }
+    }
+
+    /// A place for one more connection from there, for which it may have to wait.
+    pub async fn enter(&self, from: IpAddr) -> Result<Option<Ticket>, Over> {
+        if self.bearing.max_connections.is_none() && self.bearing.rate.is_none() {
+            return Ok(None);
+        }
+        self.borne().enter(&self.bearing, from, self.connect).await
+    }
+
+    /// Goes on with what the service of this name had borne under the policy before.
+    pub fn take_over(&self, old: &Service) {
+        // One that bears something already is in force already.
+        let _ = self.borne.set(old.borne().clone());
+        if let (Target::Upstreams(new), Target::Upstreams(old)) = (&self.target, &old.target) {
+            new.take_over(old);
+        }
+    }
+
+    fn borne(&self) -> &Arc<Borne> {
+        self.borne.get_or_init(Arc::default)
     }
 }
 

@@ -23,6 +23,7 @@ mod relay;
 mod replay;
 mod routes;
 mod rules;
+mod services;
 mod ssh;
 mod startup;
 mod strangers;
