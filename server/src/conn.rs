@@ -134,6 +134,7 @@ async fn way_in(house: &House, arrival: Arrival, record: &mut Record) -> Result<
             }
         };
         record.seen = seen.name();
+        record.spoke |= front.has_bytes();
 
         match stage.judge(house, &policy, &seen, front.seen(), record).await {
             Judged::Enters(entrant, service) => {
@@ -406,6 +407,7 @@ async fn left_by_website(
     record: &mut Record,
 ) -> Result<Pair, Outcome> {
     record.way = stage.fallback_way();
+    record.spoke |= front.has_bytes();
     match first {
         WebsiteFirst::Spoke => {}
         // What is held was meant for a socket that is closed now: forwarded it would draw a reset,

@@ -67,13 +67,14 @@ pub async fn decide(
             },
             first = early.website_first() => return Decided::WebsiteFirst(first),
             () = place.hurried() => more = false,
-            () = sleep_until(deadline) => more = false,
+            // Before the end of all waiting: a route may wait as long.
             () = sleep_until(opened + silence.unwrap_or_default()), if silence.is_some() => {
                 front.look_again();
                 if front.seen().is_empty() {
                     return Decided::Seen(Seen::Silent(opened.elapsed()));
                 }
             }
+            () = sleep_until(deadline) => more = false,
         }
         if !more {
             front.look_again();

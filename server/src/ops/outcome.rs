@@ -11,8 +11,8 @@ use tracing::info;
 use crate::conn::Arrival;
 use crate::gate::{Entrant, Holder};
 use crate::house::House;
-use crate::relay::{End, Moved};
-use crate::service::Service;
+use crate::relay::{End, Moved, Side};
+use crate::service::{Service, Target};
 
 /// The end of a connection.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -132,6 +132,8 @@ pub struct Record {
     /// Which of the file's routes, from 1 on.
     pub route: Option<usize>,
     pub seen: &'static str,
+    /// Whether a byte came.
+    pub spoke: bool,
     pub service: Option<Arc<Service>>,
     pub holder: Option<Holder>,
     /// The name of a carrier, or `memory`.
@@ -171,6 +173,7 @@ impl Life {
             way: Way::None,
             route: None,
             seen: "",
+            spoke: false,
             service: None,
             holder: None,
             by: None,
@@ -196,13 +199,17 @@ impl Life {
 }
 
 impl Life {
-    /// Whether there is anything to tell: scanners open connections and leave, by the thousand.
+    /// Whether nobody said a byte: scanners open connections and leave, by the thousand.
     fn is_empty(&self) -> bool {
-        let Record { holder, refused, failure, moved, .. } = &self.record;
+        let Record { spoke, service, holder, refused, failure, moved, .. } = &self.record;
         let unremarkable = holder.is_none() && refused.is_none() && failure.is_none();
+        // What is said to a program on the client's own socket does not pass here.
+        let relayed =
+            service.as_ref().is_none_or(|service| matches!(service.target, Target::Upstreams(_)));
         let ended_by_itself =
             matches!(self.outcome, Outcome::Done | Outcome::ClientReset | Outcome::UpstreamReset);
-        *moved == Moved::default() && unremarkable && ended_by_itself
+        let silent = !spoke && moved.up + moved.down == 0;
+        silent && relayed && unremarkable && ended_by_itself
     }
 }
 
@@ -224,6 +231,7 @@ impl Drop for Life {
             refused,
             failure,
             moved,
+            spoke: _,
         } = &self.record;
         info!(
             peer = %introduced.unwrap_or(self.peer),
@@ -238,6 +246,7 @@ impl Drop for Life {
             refused,
             failure = failure.as_deref(),
             outcome = outcome.name(),
+            by = moved.ended_by.filter(|_| outcome == Outcome::Done).map(Side::name),
             up = moved.up,
             down = moved.down,
             ms = u64::try_from(self.started.elapsed().as_millis()).unwrap_or(u64::MAX),

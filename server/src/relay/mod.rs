@@ -36,6 +36,24 @@ pub struct Moved {
     pub up: u64,
     /// From the upstream to the client.
     pub down: u64,
+    /// Whose end of data was passed on first.
+    pub ended_by: Option<Side>,
+}
+
+/// One of the two who are brought together.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Side {
+    Client,
+    Service,
+}
+
+impl Side {
+    pub fn name(self) -> &'static str {
+        match self {
+            Side::Client => "client",
+            Side::Service => "service",
+        }
+    }
 }
 
 /// Whom a relay is for.
@@ -148,6 +166,10 @@ impl Relay {
             Err(Broken::Source) => return Poll::Ready(End::UpstreamReset),
             Err(Broken::Sink) => return Poll::Ready(End::ClientReset),
         };
+        if up_done || down_done {
+            let first = if up_done { Side::Client } else { Side::Service };
+            moved.ended_by.get_or_insert(first);
+        }
         if up_done && down_done {
             return Poll::Ready(End::Closed);
         }

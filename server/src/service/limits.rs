@@ -2,6 +2,7 @@
 //! place. Says yes or no; whoever is told no is told so by the spine.
 
 use std::net::IpAddr;
+use std::pin::pin;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -86,15 +87,23 @@ impl Borne {
         };
         let taken = async {
             loop {
-                self.freed.notified().await;
-                let mut room = self.room();
-                if room.open < most {
-                    room.open += 1;
+                let mut freed = pin!(self.freed.notified());
+                // Heard from here on, so that no place is freed unheard between looking and waiting.
+                freed.as_mut().enable();
+                if self.take(most) {
                     return Ticket(self.clone());
                 }
+                freed.await;
             }
         };
         timeout(patience, taken).await.map(Some).map_err(|_| Over::MaxConnections)
+    }
+
+    fn take(&self, most: usize) -> bool {
+        let mut room = self.room();
+        let free = room.open < most;
+        room.open += usize::from(free);
+        free
     }
 
     fn room(&self) -> MutexGuard<'_, Room> {
@@ -118,5 +127,63 @@ struct Waiting<'a>(&'a Borne);
 impl Drop for Waiting<'_> {
     fn drop(&mut self) {
         self.0.room().waiting -= 1;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::net::Ipv4Addr;
+    use std::sync::atomic::{AtomicUsize, Ordering};
+
+    use tokio::task::{JoinSet, yield_now};
+
+    use super::*;
+
+    const FROM: IpAddr = IpAddr::V4(Ipv4Addr::LOCALHOST);
+    const LONG: Duration = Duration::from_secs(60);
+
+    fn bearing(most: usize, queue: usize) -> Bearing {
+        Bearing { max_connections: Some(most), queue, ..Bearing::default() }
+    }
+
+    fn counts(borne: &Borne) -> (usize, usize) {
+        let room = borne.room();
+        (room.open, room.waiting)
+    }
+
+    #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+    async fn whoever_waits_is_served_and_never_too_many_are() {
+        const MOST: usize = 3;
+        let borne = Arc::new(Borne::default());
+        let inside = Arc::new(AtomicUsize::new(0));
+        let mut all = JoinSet::new();
+        for _ in 0..2000 {
+            let (borne, inside) = (borne.clone(), inside.clone());
+            all.spawn(async move {
+                let ticket = borne.enter(&bearing(MOST, 2000), FROM, LONG).await;
+                assert!(inside.fetch_add(1, Ordering::SeqCst) < MOST);
+                yield_now().await;
+                inside.fetch_sub(1, Ordering::SeqCst);
+                assert!(ticket.is_ok_and(|ticket| ticket.is_some()));
+            });
+        }
+        while let Some(served) = all.join_next().await {
+            served.expect("served in time");
+        }
+        assert_eq!(counts(&borne), (0, 0));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn whoever_gives_up_leaves_no_trace() {
+        let borne = Arc::new(Borne::default());
+        let bearing = bearing(1, 1);
+        let enter = || borne.enter(&bearing, FROM, LONG);
+        let first = enter().await.expect("a place");
+        let (late, refused) = tokio::join!(enter(), enter());
+        assert_eq!(refused.map(drop), Err(Over::MaxConnections), "one waits already");
+        assert_eq!(late.map(drop), Err(Over::MaxConnections), "nobody left in time");
+        assert_eq!(counts(&borne), (1, 0));
+        drop(first);
+        assert!(enter().await.is_ok());
     }
 }

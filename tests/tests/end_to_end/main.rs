@@ -22,6 +22,7 @@ mod packets;
 mod relay;
 mod replay;
 mod routes;
+mod rows;
 mod rules;
 mod services;
 mod ssh;

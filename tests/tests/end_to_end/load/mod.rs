@@ -4,6 +4,7 @@
 mod flood;
 mod insiders;
 mod judged;
+mod soak;
 
 use std::io::Write;
 use std::net::Ipv4Addr;
