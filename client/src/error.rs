@@ -55,6 +55,12 @@ pub enum Error {
     )]
     Busy { at: Address },
 
+    #[error(
+        "known at {at}, but its access program does not let you to '{service}' from here and now; \
+         ask its operator"
+    )]
+    Denied { at: Address, service: String },
+
     #[error("the connection to {at} was lost: {}", plain(.cause))]
     Lost { at: Address, cause: io::Error },
 
@@ -108,7 +114,7 @@ impl Error {
             | Error::Busy { .. }
             | Error::Lost { .. } => 4,
             Error::Tls { .. } | Error::WrongPin { .. } => 6,
-            Error::NotAdmitted { .. } => 7,
+            Error::NotAdmitted { .. } | Error::Denied { .. } => 7,
             Error::Protocol { .. } => 8,
             Error::Timeout { .. } | Error::Late { .. } => 9,
             Error::OrTry { error, .. } => error.code(),
@@ -130,6 +136,7 @@ impl Error {
             | Error::Connect { .. }
             | Error::ServiceDown { .. }
             | Error::Busy { .. }
+            | Error::Denied { .. }
             | Error::Lost { .. }
             | Error::WrongPin { .. }
             | Error::Protocol { .. }

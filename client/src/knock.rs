@@ -211,6 +211,7 @@ impl Knock {
                 Err(Error::ServiceDown { at, service: self.service.name.clone() })
             }
             Status::Busy => Err(Error::Busy { at }),
+            Status::Denied => Err(Error::Denied { at, service: self.service.name.clone() }),
         }
     }
 }

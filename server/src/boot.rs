@@ -203,6 +203,7 @@ impl Running {
         // Before connections have had their time, so that the next posternd need not wait for them.
         self.house.gate.close();
         self.workers.stop(STOP).await;
+        self.house.helpers.close(STOP).await;
         let _ = std::fs::remove_file(self.house.policy().state.admin_socket());
         info!("stopped");
     }

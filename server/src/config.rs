@@ -26,6 +26,8 @@ pub struct File {
     #[serde(default)]
     pub route: Vec<Spanned<Route>>,
     #[serde(default)]
+    pub identifier: BTreeMap<Spanned<String>, Identifier>,
+    #[serde(default)]
     pub listener: BTreeMap<Spanned<String>, Listener>,
     #[serde(default)]
     pub timeouts: Timeouts,
@@ -107,6 +109,9 @@ pub struct Service {
     pub rate: Option<Spanned<String>>,
     /// Whether the service sees the peer's own address.
     pub transparent: Option<Spanned<bool>>,
+    /// A program that says who may come.
+    pub access: Option<Spanned<String>>,
+    pub access_timeout: Option<Spanned<String>>,
 }
 
 /// A string, or a list of them. Read by hand: an untagged enum would lose the places in the file.
@@ -162,6 +167,8 @@ pub struct Route {
     pub regex: Option<List>,
     /// First bytes in hex.
     pub prefix: Option<List>,
+    /// Identifiers that are asked about the first bytes.
+    pub external: Option<List>,
     #[serde(default)]
     pub silent: bool,
     pub after: Option<Spanned<String>>,
@@ -176,6 +183,17 @@ pub struct Route {
     /// For what comes inside our own TLS.
     #[serde(default)]
     pub terminated: bool,
+    #[serde(default = "yes")]
+    pub enabled: bool,
+}
+
+/// A program that says what first bytes are.
+#[derive(Debug, Deserialize)]
+#[serde(rename_all = "kebab-case", deny_unknown_fields)]
+pub struct Identifier {
+    pub to: Spanned<String>,
+    /// For one question.
+    pub timeout: Option<Spanned<String>>,
     #[serde(default = "yes")]
     pub enabled: bool,
 }

@@ -15,18 +15,19 @@ use postern_shared::sniff::{LETTERS, Protocol};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::time::timeout;
 
-use crate::decide::{Decided, decide};
+use crate::decide::{Decided, Rest, decide};
 use crate::early::{Early, WebsiteFirst};
 use crate::front::Front;
 use crate::gate::{Admitted, Entrant, Pass};
 use crate::house::{Entering, Entry, House, Unlocked};
+use crate::inquire::{self, Inquired, inquire};
 use crate::introduce::introduce;
 use crate::join::{Apart, Caller, Link, join};
 use crate::ops::outcome::{Life, Outcome, Record, Way};
 use crate::places::{Seat, Undecided};
 use crate::policy::{Policy, Terminated};
 use crate::relay::{Guest, Moved};
-use crate::route::{Action, Rejection, Seen};
+use crate::route::{Action, Rejection, Seen, Still};
 use crate::service::{Dialing, Failure};
 use crate::stage::{Judged, Stage};
 use crate::stream::Stream;
@@ -122,8 +123,8 @@ async fn way_in(house: &House, arrival: Arrival, record: &mut Record) -> Result<
         let mut early = Early::new(stage.fallback.clone(), stage.dialing.clone());
         let wants = |seen: &Seen, bytes: &[u8]| stage.wants(&policy, seen, bytes);
         let decided = decide(&mut front, &mut early, &mut place, &stage.patience, wants);
-        let seen = match decided.await {
-            Decided::Seen(seen) => seen,
+        let (seen, mut rest) = match decided.await {
+            Decided::Seen(seen, rest) => (seen, rest),
             Decided::WebsiteFirst(first) => {
                 drop(place);
                 return left_by_website(house, &policy, stage, front, early, first, record).await;
@@ -149,6 +150,8 @@ async fn way_in(house: &House, arrival: Arrival, record: &mut Record) -> Result<
             }
             Judged::Said { count, decoy } => {
                 front.replace(count, decoy).await.map_err(|_| Outcome::ClientReset)?;
+                // What is left of his bytes says nothing.
+                rest = Rest { still: Still::Nothing, ..rest };
             }
             Judged::Visitor => {}
         }
@@ -163,9 +166,21 @@ async fn way_in(house: &House, arrival: Arrival, record: &mut Record) -> Result<
             };
             continue;
         }
+        let visitor = inquire::Visitor { stage: &stage, seen: &seen, rest };
+        let inquired = inquire(&policy, visitor, &mut front, &mut early, &mut place).await;
         drop(place);
+        let route = match inquired {
+            Inquired::Route(route) => route,
+            Inquired::WebsiteFirst(first) => {
+                return left_by_website(house, &policy, stage, front, early, first, record).await;
+            }
+            Inquired::ClientReset => {
+                early.reset().await;
+                return Err(Outcome::ClientReset);
+            }
+        };
         record.way = stage.fallback_way();
-        if let Some(route) = stage.route(&policy, &seen, front.seen()) {
+        if let Some(route) = route {
             record.way = Way::Route;
             record.route = Some(route.number);
             match &route.action {
@@ -293,6 +308,11 @@ async fn admit(
     if !house.still_knows(&holder) {
         return Err(Outcome::Revoked);
     }
+    if !service.lets_in(peer, Some(&holder)).await {
+        record.refused = Some("access");
+        part(client, entrant.acknowledgement(Status::Denied)).await;
+        return Err(Outcome::Rejected);
+    }
     let ticket = match service.enter(peer.ip()).await {
         Ok(ticket) => ticket,
         Err(over) => {
@@ -348,7 +368,13 @@ async fn visit(
         return Err(Outcome::Shed);
     };
     let service = early.service().clone();
-    let ticket = match service.enter(early.dialing().peer.ip()).await {
+    let peer = early.dialing().peer;
+    if !service.lets_in(peer, None).await {
+        record.refused = Some("access");
+        client.reset().await;
+        return Err(Outcome::Rejected);
+    }
+    let ticket = match service.enter(peer.ip()).await {
         Ok(ticket) => ticket,
         Err(over) => {
             record.failure = Some(over.name().into());

@@ -9,7 +9,7 @@ use tokio::time::{Instant, sleep_until};
 use crate::early::{Early, WebsiteFirst};
 use crate::front::{Front, Glance};
 use crate::places::Undecided;
-use crate::route::Seen;
+use crate::route::{Seen, Still};
 
 /// What is worth waiting for.
 #[derive(Clone, Copy, Debug)]
@@ -24,9 +24,17 @@ pub struct Patience {
 /// What decided a connection.
 #[derive(Debug)]
 pub enum Decided {
-    Seen(Seen),
+    /// With what may still become known, and until when.
+    Seen(Seen, Rest),
     WebsiteFirst(WebsiteFirst),
     ClientReset,
+}
+
+/// What waiting may still bring.
+#[derive(Clone, Copy, Debug)]
+pub struct Rest {
+    pub still: Still,
+    pub until: Instant,
 }
 
 /// Looks until the first bytes are decided, the time is up, or somebody else decides. `wants` says how
@@ -40,8 +48,10 @@ pub async fn decide(
 ) -> Decided {
     let opened = Instant::now();
     let deadline = opened + patience.decide;
-    let mut more = true;
+    let rest = |still| Rest { still, until: deadline };
+    let mut still = Still::Bytes;
     loop {
+        let more = still == Still::Bytes;
         let silence = patience.silent_after.filter(|_| front.seen().is_empty());
         let interest = if more { patience.interest } else { patience.interest.in_protocols() };
         let seen = match sniff(front.seen(), &interest) {
@@ -54,7 +64,7 @@ pub async fn decide(
             Err(want) => want,
             Ok(seen) => match wants(&seen, front.seen()).filter(|_| more) {
                 Some(want) => want,
-                None => return Decided::Seen(seen),
+                None => return Decided::Seen(seen, rest(still)),
             },
         };
         // `biased`: only who has to wait costs timers and a place.
@@ -62,21 +72,21 @@ pub async fn decide(
             biased;
             looked = front.look(want) => match looked {
                 Ok(Glance::Enough) => {}
-                Ok(Glance::NoMore) => more = false,
+                Ok(Glance::NoMore) => still = Still::Answers,
                 Err(_) => return Decided::ClientReset,
             },
             first = early.website_first() => return Decided::WebsiteFirst(first),
-            () = place.hurried() => more = false,
+            () = place.hurried() => still = Still::Nothing,
             // Before the end of all waiting: a route may wait as long.
             () = sleep_until(opened + silence.unwrap_or_default()), if silence.is_some() => {
                 front.look_again();
                 if front.seen().is_empty() {
-                    return Decided::Seen(Seen::Silent(opened.elapsed()));
+                    return Decided::Seen(Seen::Silent(opened.elapsed()), rest(Still::Nothing));
                 }
             }
-            () = sleep_until(deadline) => more = false,
+            () = sleep_until(deadline) => still = Still::Nothing,
         }
-        if !more {
+        if still != Still::Bytes {
             front.look_again();
         }
     }

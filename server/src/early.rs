@@ -47,7 +47,7 @@ enum State {
 
 impl Early {
     pub fn new(service: Arc<Service>, dialing: Dialing) -> Early {
-        let state = if service.target.can_be_dialled_early() {
+        let state = if service.can_be_dialled_early() {
             State::NotYet(Instant::now() + PATIENCE)
         } else {
             State::No

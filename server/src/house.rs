@@ -14,6 +14,7 @@ use tokio::sync::watch;
 use tokio::time::Instant;
 
 use crate::gate::{Clients, Entrant, Gate, Holder, OpenError};
+use crate::helper::Helpers;
 use crate::identity;
 use crate::ops::outcome::Counts;
 use crate::places::{Places, Seat};
@@ -33,6 +34,7 @@ pub struct House {
     pub started: Instant,
     tunnels: Arc<Tunnels>,
     handshakes: Arc<Handshakes>,
+    pub helpers: Helpers,
 }
 
 impl House {
@@ -40,6 +42,8 @@ impl House {
     pub fn new(path: &Path, policy: Policy) -> Result<House, OpenError> {
         let gate = Gate::open(&policy.state.clients_file(), policy.window, policy.store.clone())?;
         let identity = identity::open(policy.state.directory(), policy.sni.as_ref())?;
+        let helpers = Helpers::default();
+        helpers.set(policy.helpers());
         Ok(House {
             path: path.to_owned(),
             identity,
@@ -50,6 +54,7 @@ impl House {
             started: Instant::now(),
             tunnels: Arc::default(),
             handshakes: Arc::default(),
+            helpers,
         })
     }
 
@@ -70,6 +75,7 @@ impl House {
 
     /// Puts a new policy in force; connections that were decided under the old one keep it.
     pub fn set_policy(&self, policy: Policy) {
+        self.helpers.set(policy.helpers());
         self.policy.send_replace(Arc::new(policy));
         self.cut_those_who_are_gone();
     }

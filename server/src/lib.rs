@@ -3,6 +3,7 @@
 //! A connection's way is `conn`: look (`decide`, `front`), judge (`gate`), route (`route`), connect
 //! (`service`), relay (`relay`), one outcome (`ops`).
 
+pub mod access;
 pub mod boot;
 pub mod certificate;
 pub mod cli;
@@ -16,10 +17,12 @@ pub mod early;
 pub mod follow;
 pub mod front;
 pub mod gate;
+pub mod helper;
 pub mod hours;
 pub mod house;
 pub mod identity;
 pub mod inherit;
+pub mod inquire;
 mod introduce;
 pub mod join;
 pub mod listen;

@@ -16,6 +16,8 @@ use crate::config::File;
 use crate::gate::StoreAddress;
 use crate::gate::memory::Keep;
 use crate::gate::secrets::{Place, Secrets};
+use crate::helper::{self, Helper};
+use crate::inquire::Identifier;
 use crate::liveness::Liveness;
 use crate::nets::Nets;
 use crate::ops::log::Logging;
@@ -54,6 +56,8 @@ pub struct Policy {
     pub tls: Option<Terminated>,
     pub services: BTreeMap<String, Arc<Service>>,
     pub routes: Routes,
+    /// By their numbers in routes.
+    pub identifiers: Vec<Identifier>,
     /// How long a connection may stay undecided.
     pub decide: Duration,
     pub limits: Limits,
@@ -166,9 +170,11 @@ impl Policy {
         let fallback = read.website(&services, &file.fallback)?;
         let listen = read.listen(&file.listen)?;
         let listeners = read.listeners(&file.listener, &listen, &services, &fallback)?;
+        let identifiers = read.identifiers(&file.identifier)?;
         let around = Surroundings {
             services: &services,
             listen: &listen,
+            identifiers: &identifiers,
             decide,
             terminates: tls.is_some(),
         };
@@ -186,6 +192,7 @@ impl Policy {
         for service in services.values() {
             warnings.extend(service.doubts(service.name == fallback.name, in_tls));
         }
+        warnings.extend(helper::doubts(&file.route, &identifiers, &services));
         if carriers.is_empty() {
             warnings.push("no carrier is enabled: nobody can knock".to_owned());
         } else if !services.values().any(|service| service.knock) {
@@ -219,6 +226,7 @@ impl Policy {
             tls,
             services,
             routes,
+            identifiers,
             decide,
             warnings,
         })
@@ -231,6 +239,13 @@ impl Policy {
                 service.take_over(old);
             }
         }
+    }
+
+    /// All who are to be asked.
+    pub fn helpers(&self) -> impl Iterator<Item = &Helper> {
+        let identifiers = self.identifiers.iter().filter(|identifier| identifier.enabled);
+        let access = self.services.values().filter_map(|service| service.access.as_ref());
+        identifiers.map(|one| &one.helper).chain(access.map(|access| &access.helper))
     }
 
     /// The service a knock may name.

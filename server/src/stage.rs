@@ -15,7 +15,7 @@ use crate::gate::{Entrant, Holder, Pass, Shown, Verdict};
 use crate::house::House;
 use crate::ops::outcome::{Record, Way};
 use crate::policy::Policy;
-use crate::route::{Choice, Facts, Inside, Route, Seen};
+use crate::route::{Answers, Choice, Facts, Inside, Seen, Still};
 use crate::service::{Dialing, Service};
 
 /// Nobody's letters. By them is judged whoever shows nothing like a knock: were he not judged at all, the
@@ -106,7 +106,7 @@ impl Stage {
     }
 
     fn heed_silence(&mut self, policy: &Policy) {
-        let of_routes = policy.routes.silent_after(&self.facts(&Seen::Other, &[]));
+        let of_routes = policy.routes.silent_after(&self.facts(&Seen::Other, &[], Answers::NONE));
         self.patience.silent_after = self.patience.silent_after.into_iter().chain(of_routes).min();
     }
 
@@ -117,22 +117,16 @@ impl Stage {
         }
     }
 
-    /// How many bytes it takes to tell which route is taken, where these are too few.
+    /// How many bytes it takes to tell which route is taken, where these are too few. Identifiers are asked
+    /// later: a knock is judged first.
     pub fn wants(&self, policy: &Policy, seen: &Seen, bytes: &[u8]) -> Option<usize> {
-        match policy.routes.choose(&self.facts(seen, bytes), true) {
+        match policy.routes.choose(&self.facts(seen, bytes, Answers::NONE), Still::Bytes) {
             Choice::Open(want) => Some(want),
-            Choice::Found(_) => None,
+            Choice::Found(_) | Choice::Ask(_) => None,
         }
     }
 
-    pub fn route<'a>(&self, policy: &'a Policy, seen: &Seen, bytes: &[u8]) -> Option<&'a Route> {
-        match policy.routes.choose(&self.facts(seen, bytes), false) {
-            Choice::Found(route) => route,
-            Choice::Open(_) => None,
-        }
-    }
-
-    fn facts<'a>(&'a self, seen: &'a Seen, bytes: &'a [u8]) -> Facts<'a> {
+    pub fn facts<'a>(&'a self, seen: &'a Seen, bytes: &'a [u8], answers: &'a Answers) -> Facts<'a> {
         Facts {
             seen,
             bytes,
@@ -142,6 +136,7 @@ impl Stage {
                 Depth::Outside => None,
                 Depth::Inside { tls, .. } => Some(tls),
             },
+            answers,
             now: Timestamp::now(),
         }
     }

@@ -11,7 +11,7 @@ use postern_shared::sniff::{Protocol, Sniff, sniff};
 use postern_tests::posternd::posternd;
 use postern_tests::{Scratch, success};
 use posternd::policy::Policy;
-use posternd::route::{Choice, Facts, Seen};
+use posternd::route::{Answers, Choice, Facts, Seen, Still};
 
 use crate::Bench;
 use crate::figures::Metric;
@@ -50,9 +50,10 @@ pub fn run(bench: &mut Bench) {
                         from: IpAddr::from(Ipv4Addr::LOCALHOST),
                         listener: policy.listen[0],
                         inside: None,
+                        answers: Answers::NONE,
                         now: Timestamp::UNIX_EPOCH,
                     };
-                    let Choice::Found(route) = policy.routes.choose(&facts, true) else {
+                    let Choice::Found(route) = policy.routes.choose(&facts, Still::Bytes) else {
                         panic!("all is there");
                     };
                     assert_eq!(route.is_some(), who != "no route's name");

@@ -14,7 +14,7 @@ use postern_shared::sniff::{Protocol, Sniff, sniff};
 use super::{Answer, CommandError, Result};
 use crate::cli::Explain;
 use crate::policy::Policy;
-use crate::route::{Choice, Facts, Inside, Route, Ruling, Seen};
+use crate::route::{Answers, Choice, Facts, Inside, Route, Ruling, Seen, Still};
 use crate::tls;
 
 pub fn explain(question: &Explain) -> Result<Answer> {
@@ -27,6 +27,7 @@ pub fn explain(question: &Explain) -> Result<Answer> {
         from: question.from.unwrap_or(Ipv4Addr::LOCALHOST.into()).to_canonical(),
         listener: listener(&policy, question)?,
         inside: inside.as_ref(),
+        answers: Answers::NONE,
         now: question.at.unwrap_or_else(Timestamp::now),
     };
     let (seen, want) = look(&policy, &facts);
@@ -38,20 +39,23 @@ pub fn explain(question: &Explain) -> Result<Answer> {
         lines.push(format!("posternd terminates TLS for {name}: see --inside {name}"));
         return Ok(Answer::from(lines.join("\n") + "\n"));
     }
-    let want = want.or(match policy.routes.choose(&facts, true) {
+    let want = want.or(match policy.routes.choose(&facts, Still::Bytes) {
         Choice::Open(want) => Some(want),
-        Choice::Found(_) => None,
+        Choice::Found(_) | Choice::Ask(_) => None,
     });
     if let Some(want) = want {
         let most = policy.decide;
         lines.push(format!("waits up to {most:?} until {want} bytes have come; if none come:"));
     }
-    let taken = match policy.routes.choose(&facts, false) {
+    if let Choice::Ask(number) = policy.routes.choose(&facts, Still::Answers) {
+        lines.push(format!("asks the {}; if it says no:", identifier(&policy, number)));
+    }
+    let taken = match policy.routes.choose(&facts, Still::Nothing) {
         Choice::Found(route) => route,
-        Choice::Open(_) => None,
+        Choice::Open(_) | Choice::Ask(_) => None,
     };
     lines.extend(policy.routes.iter().map(|route| {
-        let verdict = verdict(route, taken, &facts);
+        let verdict = verdict(&policy, route, taken, &facts);
         format!("route {} (line {}) to {}: {verdict}", route.number, route.line, route.leads())
     }));
     lines.push(match (taken, &inside) {
@@ -98,7 +102,7 @@ fn in_words(seen: &Seen, silent: bool) -> String {
     }
 }
 
-fn verdict(route: &Route, taken: Option<&Route>, facts: &Facts<'_>) -> String {
+fn verdict(policy: &Policy, route: &Route, taken: Option<&Route>, facts: &Facts<'_>) -> String {
     match taken {
         Some(taken) if taken.number == route.number => return "matches".to_owned(),
         Some(taken) if taken.number < route.number => return "an earlier one matches".to_owned(),
@@ -111,12 +115,19 @@ fn verdict(route: &Route, taken: Option<&Route>, facts: &Facts<'_>) -> String {
     let failing = route.conditions.iter().find_map(|condition| {
         let why = match condition.asked.rule(facts) {
             Ruling::Holds => return None,
-            Ruling::Fails => "does not hold",
-            Ruling::Open(_) => "needs more bytes",
+            Ruling::Fails => "does not hold".to_owned(),
+            Ruling::Open(_) => "needs more bytes".to_owned(),
+            Ruling::Ask(number) => format!("asks the {}", identifier(policy, number)),
         };
         Some(format!("{} {why}", condition.written))
     });
     failing.unwrap_or_default()
+}
+
+/// It is not run here: it may be meant for another user, or for one posternd only.
+fn identifier(policy: &Policy, number: usize) -> String {
+    let name = policy.identifiers.get(number).map_or("", |identifier| identifier.name.as_str());
+    format!("identifier {name}")
 }
 
 fn visitors<'a>(policy: &'a Policy, inside: &Inside) -> &'a str {

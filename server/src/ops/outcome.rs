@@ -31,7 +31,7 @@ pub enum Outcome {
     NoProxyHeader,
     /// There was no place for it.
     Shed,
-    /// A route turned it away.
+    /// A route or an access program turned it away.
     Rejected,
     /// Neither side said anything for as long as the service allows.
     IdleTimeout,
@@ -138,7 +138,7 @@ pub struct Record {
     pub holder: Option<Holder>,
     /// The name of a carrier, or `memory`.
     pub by: Option<&'static str>,
-    /// Why a key holder's knock was refused.
+    /// Why a key holder's knock, or whoever asked for a service, was refused.
     pub refused: Option<&'static str>,
     /// What kept the service from answering; or the limit of it that kept the connection out.
     pub failure: Option<Box<str>>,

@@ -3,6 +3,7 @@
 
 mod bearing;
 mod bounds;
+mod helper;
 mod log;
 mod memory;
 mod route;

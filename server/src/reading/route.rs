@@ -14,6 +14,7 @@ use crate::complaint::Complaint;
 use crate::config::{self, List};
 use crate::gate::terms::parse_net;
 use crate::hours::Hours;
+use crate::inquire::Identifier;
 use crate::nets::Nets;
 use crate::route::{
     Action, Asked, BytePattern, Condition, Expression, Glob, NamePattern, Rejection, Route,
@@ -37,6 +38,7 @@ const LONGEST_PREFIX: usize = 256;
 pub(crate) struct Surroundings<'a> {
     pub(crate) services: &'a Services,
     pub(crate) listen: &'a [SocketAddr],
+    pub(crate) identifiers: &'a [Identifier],
     pub(crate) decide: Duration,
     /// Whether there is a `[tls]`.
     pub(crate) terminates: bool,
@@ -100,6 +102,12 @@ impl Reading<'_> {
             let after = self.silence(conditions, around.decide)?;
             ask(format!("silent = true, after = {after:?}"), Asked::Silent { after });
         }
+        if let Some(list) = &conditions.external {
+            let asked = self.all(list, |name| identifier(name, around.identifiers))?;
+            // Who is not enabled says no.
+            let asked = asked.into_iter().flatten().collect();
+            ask(self.written("external", list), Asked::External(asked));
+        }
         Ok(Route {
             number,
             line: self.line(route),
@@ -120,6 +128,7 @@ impl Reading<'_> {
         let about_bytes = conditions.protocol.is_some()
             || conditions.regex.is_some()
             || conditions.prefix.is_some()
+            || conditions.external.is_some()
             || ((about_names || conditions.alpn.is_some()) && !conditions.terminated);
         if conditions.silent && about_bytes {
             return Err(self.complain(route, "silent excludes what is asked of first bytes"));
@@ -226,6 +235,16 @@ fn read_nets(path: &Path) -> std::result::Result<Vec<IpNet>, String> {
 fn listener(text: &str, listen: &[SocketAddr]) -> std::result::Result<SocketAddr, &'static str> {
     let address = text.parse().ok().filter(|address| listen.contains(address));
     address.ok_or("does not stand in listen")
+}
+
+/// Its number, if it is enabled.
+fn identifier(name: &str, all: &[Identifier]) -> std::result::Result<Option<usize>, String> {
+    let Some(number) = all.iter().position(|one| one.name == name) else {
+        let known: Vec<_> = all.iter().map(|one| one.name.as_str()).collect();
+        let known = if known.is_empty() { "none".to_owned() } else { known.join(", ") };
+        return Err(format!("is no [identifier] in this file; there is: {known}"));
+    };
+    Ok(all.get(number).filter(|one| one.enabled).map(|_| number))
 }
 
 fn prefix(text: &str) -> std::result::Result<BytePattern, &'static str> {

@@ -54,6 +54,7 @@ impl Reading<'_> {
         read.proxy = proxy;
         read.transparent = transparent;
         read.bearing = bearing;
+        read.access = self.access(service)?;
         Ok(read)
     }
 
@@ -226,7 +227,7 @@ impl Reading<'_> {
 }
 
 /// Names go into invites, key files and logs.
-fn is_service_name(name: &str) -> bool {
+pub(super) fn is_service_name(name: &str) -> bool {
     let fits =
         |byte: u8| byte.is_ascii_lowercase() || byte.is_ascii_digit() || b"-_".contains(&byte);
     (1..=63).contains(&name.len()) && !name.starts_with('-') && name.bytes().all(fits)

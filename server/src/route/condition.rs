@@ -8,7 +8,7 @@ use postern_shared::sniff::{Kind, Kinds, Protocol};
 
 use super::bytes::{BytePattern, Ruling};
 use super::name::{Glob, NamePattern};
-use super::{Facts, Seen};
+use super::{Answered, Facts, Seen};
 use crate::hours::Hours;
 use crate::nets::Nets;
 
@@ -41,6 +41,8 @@ pub enum Asked {
     Hours(Hours),
     /// The listener that was connected to.
     Listen(Vec<SocketAddr>),
+    /// Identifiers, by their number, of which one says yes.
+    External(Vec<usize>),
 }
 
 impl Asked {
@@ -61,6 +63,7 @@ impl Asked {
     pub fn rule(&self, facts: &Facts<'_>) -> Ruling {
         let holds = match self {
             Asked::Bytes(patterns) => return self::bytes(patterns, facts),
+            Asked::External(identifiers) => return external(identifiers, facts),
             Asked::Sni(patterns) => {
                 name(facts).is_some_and(|name| patterns.iter().any(|one| one.matches(name)))
             }
@@ -97,6 +100,7 @@ impl Asked {
             | Asked::Alpn(_)
             | Asked::Protocol { .. }
             | Asked::Bytes(_)
+            | Asked::External(_)
             | Asked::Silent { .. } => true,
             Asked::From(_) | Asked::NotFrom(_) | Asked::Hours(_) | Asked::Listen(_) => false,
         }
@@ -126,6 +130,9 @@ impl Asked {
             (Asked::Listen(wide), Asked::Listen(narrow)) => {
                 narrow.iter().all(|one| wide.contains(one))
             }
+            (Asked::External(wide), Asked::External(narrow)) => {
+                narrow.iter().all(|one| wide.contains(one))
+            }
             (_, _) => false,
         }
     }
@@ -142,9 +149,31 @@ fn bytes(patterns: &[BytePattern], facts: &Facts<'_>) -> Ruling {
             Ruling::Holds => return Ruling::Holds,
             Ruling::Fails => {}
             Ruling::Open(want) => least = Some(least.map_or(want, |least: usize| least.min(want))),
+            // Nobody is asked about a pattern.
+            Ruling::Ask(_) => {}
         }
     }
     least.map_or(Ruling::Fails, Ruling::Open)
+}
+
+/// Who has said yes suffices; else one is asked who has not answered yet; else bytes are waited for.
+fn external(identifiers: &[usize], facts: &Facts<'_>) -> Ruling {
+    if let Seen::Protocol(Protocol::Letters(_)) | Seen::Silent(_) = facts.seen {
+        return Ruling::Fails;
+    }
+    let (mut ask, mut least) = (None, None);
+    for identifier in identifiers {
+        match facts.answers.of(*identifier) {
+            Some(Answered::Yes) => return Ruling::Holds,
+            Some(Answered::No) => {}
+            Some(Answered::Wants(want)) if want > facts.bytes.len() => {
+                least = Some(least.map_or(want, |least: usize| least.min(want)));
+            }
+            None if facts.bytes.is_empty() => least = Some(1),
+            Some(Answered::Wants(_)) | None => ask = ask.or(Some(*identifier)),
+        }
+    }
+    ask.map(Ruling::Ask).or(least.map(Ruling::Open)).unwrap_or(Ruling::Fails)
 }
 
 fn name<'a>(facts: &'a Facts<'_>) -> Option<&'a HostName> {

@@ -1,6 +1,7 @@
 //! What is known of a visitor to the route that he takes: pure, in file order, first match wins. Never
 //! decides on a knock, and never opens a socket.
 
+mod answers;
 mod bytes;
 mod condition;
 mod name;
@@ -14,10 +15,11 @@ use jiff::Timestamp;
 use postern_shared::hello::HostName;
 use postern_shared::sniff::{Kind, Protocol};
 
+pub use answers::{Answered, Answers};
 pub use bytes::{BytePattern, Expression, Ruling};
 pub use condition::{Asked, Condition};
 pub use name::{Glob, NamePattern};
-pub use table::{Choice, Routes};
+pub use table::{Choice, Routes, Still};
 
 use crate::service::Service;
 
@@ -69,6 +71,8 @@ pub struct Facts<'a> {
     pub listener: SocketAddr,
     /// What our own TLS was asked for, where these are the bytes inside it.
     pub inside: Option<&'a Inside>,
+    /// What identifiers have said of it so far.
+    pub answers: &'a Answers,
     pub now: Timestamp,
 }
 
@@ -136,7 +140,8 @@ impl Route {
         }
     }
 
-    /// Whether all of its conditions hold. The first that fails decides, whatever those behind it wait for.
+    /// Whether all of its conditions hold. The first that fails decides, whatever those behind it wait for;
+    /// and nobody is asked before all bytes are there that others wait for.
     pub fn rule(&self, facts: &Facts<'_>) -> Ruling {
         if self.terminated != facts.inside.is_some() {
             return Ruling::Fails;
@@ -149,8 +154,13 @@ impl Route {
                 Ruling::Open(want) => {
                     all = match all {
                         Ruling::Open(least) => Ruling::Open(least.min(want)),
-                        Ruling::Holds | Ruling::Fails => Ruling::Open(want),
+                        Ruling::Holds | Ruling::Fails | Ruling::Ask(_) => Ruling::Open(want),
                     };
+                }
+                Ruling::Ask(identifier) => {
+                    if all == Ruling::Holds {
+                        all = Ruling::Ask(identifier);
+                    }
                 }
             }
         }

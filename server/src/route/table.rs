@@ -36,6 +36,18 @@ pub enum Choice<'a> {
     Found(Option<&'a Route>),
     /// That depends on more bytes: so many, counted from the first.
     Open(usize),
+    /// That depends on what the identifier of this number says.
+    Ask(usize),
+}
+
+/// What may still become known of a visitor.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Still {
+    Nothing,
+    /// What identifiers say of the bytes that there are.
+    Answers,
+    /// More bytes too.
+    Bytes,
 }
 
 impl Routes {
@@ -75,9 +87,8 @@ impl Routes {
         self.all.iter()
     }
 
-    /// The first route that matches, or how many bytes there must be to tell. `more` says whether any
-    /// can come: if not, what is not known fails.
-    pub fn choose(&self, facts: &Facts<'_>, more: bool) -> Choice<'_> {
+    /// The first route that matches, or what must become known to tell. What cannot any more fails.
+    pub fn choose(&self, facts: &Facts<'_>, still: Still) -> Choice<'_> {
         let name = match facts.inside {
             Some(inside) => inside.name.as_ref(),
             None => facts.seen.sni(),
@@ -85,8 +96,11 @@ impl Routes {
         for route in self.candidates(name) {
             match route.rule(facts) {
                 Ruling::Holds => return Choice::Found(Some(route)),
-                Ruling::Open(want) if more => return Choice::Open(want),
-                Ruling::Open(_) | Ruling::Fails => {}
+                Ruling::Open(want) if still >= Still::Bytes => return Choice::Open(want),
+                Ruling::Ask(identifier) if still >= Still::Answers => {
+                    return Choice::Ask(identifier);
+                }
+                Ruling::Open(_) | Ruling::Ask(_) | Ruling::Fails => {}
             }
         }
         Choice::Found(None)
@@ -170,6 +184,7 @@ fn kinds(route: &Route) -> Kinds {
         Asked::Protocol { any: true, .. } => Kinds::ALL,
         Asked::Protocol { kinds, any: false } => *kinds,
         Asked::Bytes(_)
+        | Asked::External(_)
         | Asked::Silent { .. }
         | Asked::From(_)
         | Asked::NotFrom(_)

@@ -23,7 +23,15 @@ fn table(routes: Vec<Vec<Asked>>) -> Routes {
 
 fn facts<'a>(seen: &'a Seen, bytes: &'a [u8]) -> Facts<'a> {
     let listener = "0.0.0.0:443".parse().expect("an address");
-    Facts { seen, bytes, from: LOCAL, listener, inside: None, now: Timestamp::UNIX_EPOCH }
+    Facts {
+        seen,
+        bytes,
+        from: LOCAL,
+        listener,
+        inside: None,
+        answers: Answers::NONE,
+        now: Timestamp::UNIX_EPOCH,
+    }
 }
 
 fn names(patterns: &[&str]) -> Asked {
@@ -67,9 +75,9 @@ fn hello(name: &str) -> Seen {
 
 /// The number of the route that is taken when no more bytes come.
 fn taken(routes: &Routes, facts: &Facts<'_>) -> Option<usize> {
-    match routes.choose(facts, false) {
+    match routes.choose(facts, Still::Nothing) {
         Choice::Found(route) => route.map(|route| route.number),
-        Choice::Open(_) => panic!("all there is has come"),
+        Choice::Open(_) | Choice::Ask(_) => panic!("all there is has come"),
     }
 }
 
@@ -151,9 +159,10 @@ fn bytes_are_waited_for_in_file_order() {
     ]);
     let open = |from, bytes: &[u8]| {
         let facts = Facts { from: IpAddr::from(from), ..facts(&Seen::Other, bytes) };
-        match routes.choose(&facts, true) {
+        match routes.choose(&facts, Still::Bytes) {
             Choice::Open(want) => Err(want),
             Choice::Found(route) => Ok(route.map(|route| route.number)),
+            Choice::Ask(_) => panic!("nobody is to be asked"),
         }
     };
     assert_eq!(open([10, 0, 0, 1], b"\x01"), Err(2));
@@ -210,4 +219,125 @@ fn a_route_that_can_never_match_is_found() {
     assert_eq!(covered(vec![vec![names(&["b.a.org"])], vec![names(&["b.a.org", "c.org"])]]), []);
     assert_eq!(covered(vec![vec![protocol([Kind::Tls])], vec![names(&["b.a.org"])]]), [(2, 1)]);
     assert_eq!(covered(vec![vec![prefix(b"a")], vec![prefix(b"ab")]]), [(2, 1)]);
+}
+
+/// What has to become known, and what is taken then.
+#[derive(Debug, PartialEq, Eq)]
+enum Next {
+    Route(Option<usize>),
+    Bytes(usize),
+    Ask(usize),
+}
+
+fn next(routes: &Routes, facts: &Facts<'_>, still: Still) -> Next {
+    match routes.choose(facts, still) {
+        Choice::Found(route) => Next::Route(route.map(|route| route.number)),
+        Choice::Open(want) => Next::Bytes(want),
+        Choice::Ask(identifier) => Next::Ask(identifier),
+    }
+}
+
+fn said(all: &[(usize, Answered)]) -> Answers {
+    let mut answers = Answers::default();
+    all.iter().for_each(|(identifier, answered)| answers.note(*identifier, *answered));
+    answers
+}
+
+#[test]
+fn identifiers_are_asked_in_file_order_and_only_where_all_else_holds() {
+    let routes = table(vec![
+        vec![prefix(b"\x01"), Asked::External(vec![0])],
+        vec![Asked::From(nets(&["10.0.0.0/8"])), Asked::External(vec![9])],
+        vec![Asked::External(vec![1, 2])],
+        vec![prefix(b"\x02\x03")],
+        vec![],
+    ]);
+    let seen = Seen::Other;
+    let next = |bytes, answers: &[(usize, Answered)], still| {
+        let answers = said(answers);
+        next(&routes, &Facts { answers: &answers, ..facts(&seen, bytes) }, still)
+    };
+    use Answered::{No, Wants, Yes};
+    assert_eq!(next(b"", &[], Still::Bytes), Next::Bytes(1), "of nothing nobody is asked");
+    assert_eq!(next(b"\x01", &[], Still::Bytes), Next::Ask(0));
+    assert_eq!(next(b"\x02", &[], Still::Bytes), Next::Ask(1));
+    assert_eq!(next(b"\x02", &[(1, No)], Still::Bytes), Next::Ask(2));
+    assert_eq!(next(b"\x02", &[(2, Yes)], Still::Bytes), Next::Route(Some(3)), "one suffices");
+    assert_eq!(next(b"\x02", &[(1, No), (2, No)], Still::Bytes), Next::Bytes(2));
+    assert_eq!(next(b"\x02\x03", &[(1, No), (2, No)], Still::Bytes), Next::Route(Some(4)));
+    // Who wants more is asked again when it is there; another is asked before that.
+    let wants = [(1, Wants(3)), (2, No)];
+    assert_eq!(next(b"\x02", &[(1, Wants(3))], Still::Bytes), Next::Ask(2));
+    assert_eq!(next(b"\x02\x03", &wants, Still::Bytes), Next::Bytes(3));
+    assert_eq!(next(b"\x02\x03\x04", &wants, Still::Bytes), Next::Ask(1));
+    // No more bytes: who has not answered is asked all the same. No more time: nobody is.
+    assert_eq!(next(b"\x05", &[], Still::Answers), Next::Ask(1));
+    assert_eq!(next(b"\x05", &[(1, Wants(2))], Still::Answers), Next::Ask(2));
+    assert_eq!(next(b"\x05", &[(1, Wants(2)), (2, No)], Still::Answers), Next::Route(Some(5)));
+    assert_eq!(next(b"\x05", &[], Still::Nothing), Next::Route(Some(5)));
+}
+
+#[test]
+fn identifiers_are_not_asked_of_silence_or_of_a_refused_knock() {
+    let routes = table(vec![vec![Asked::External(vec![0])], vec![Asked::External(Vec::new())]]);
+    let letters = Seen::Protocol(Protocol::Letters(Box::new([b'A'; LETTERS])));
+    assert_eq!(next(&routes, &facts(&letters, b"A"), Still::Bytes), Next::Route(None));
+    let silent = Seen::Silent(Duration::from_secs(1));
+    assert_eq!(next(&routes, &facts(&silent, b""), Still::Bytes), Next::Route(None));
+    let tls = hello("a.example.org");
+    assert_eq!(next(&routes, &facts(&tls, b"\x16"), Still::Bytes), Next::Ask(0));
+    assert!(routes.outside().kinds.is_empty(), "what they are asked about is for them to know");
+}
+
+/// Whatever they answer: it comes to an end, and the first route that then holds is taken.
+#[test]
+fn whatever_is_answered_the_order_of_the_file_holds() {
+    let routes = table(vec![
+        vec![Asked::External(vec![0])],
+        vec![prefix(b"\x01\x02"), Asked::External(vec![1, 0])],
+        vec![Asked::External(vec![2])],
+    ]);
+    let mut ends = [0; 4];
+    for seed in 0..729_usize {
+        // Each identifier's first and second answer, in base 3.
+        let digit = |place: u32| seed / 3_usize.pow(place) % 3;
+        let (mut bytes, mut answers, mut asked) = (vec![1], Answers::default(), [0_u32; 3]);
+        let end = (0..20).find_map(|_| {
+            let seen = Seen::Other;
+            let facts = Facts { answers: &answers, ..facts(&seen, &bytes) };
+            match next(&routes, &facts, Still::Bytes) {
+                Next::Route(route) => Some(route),
+                Next::Bytes(want) => {
+                    bytes = b"\x01\x02\x03\x04"[..want].to_vec();
+                    None
+                }
+                Next::Ask(identifier) => {
+                    let place = u32::try_from(identifier).expect("small") * 2 + asked[identifier];
+                    asked[identifier] = 1;
+                    let answered = match digit(place) {
+                        0 => Answered::No,
+                        1 => Answered::Yes,
+                        _ if place % 2 == 0 => Answered::Wants(bytes.len() + 1),
+                        _ => Answered::No,
+                    };
+                    answers.note(identifier, answered);
+                    None
+                }
+            }
+        });
+        let end = end.expect("decided within twenty steps");
+        let yes = |identifier| answers.of(identifier) == Some(Answered::Yes);
+        let expected = if yes(0) {
+            Some(1)
+        } else if yes(1) {
+            Some(2)
+        } else if yes(2) {
+            Some(3)
+        } else {
+            None
+        };
+        assert_eq!(end, expected, "{seed}: {answers:?}");
+        ends[end.unwrap_or_default()] += 1;
+    }
+    assert!(ends.iter().all(|count| *count > 0), "{ends:?}");
 }

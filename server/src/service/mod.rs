@@ -33,6 +33,9 @@ pub use upstream::{Address, Load, Upstream, Upstreams};
 
 use limits::Borne;
 
+use crate::access::Access;
+use crate::gate::Holder;
+
 /// One `[service.NAME]`.
 #[derive(Debug)]
 pub struct Service {
@@ -47,6 +50,8 @@ pub struct Service {
     /// Whether it sees its connections come from the peer's own address.
     pub transparent: bool,
     pub bearing: Bearing,
+    /// Who is asked whether somebody may come here.
+    pub access: Option<Access>,
     borne: OnceLock<Arc<Borne>>,
 }
 
@@ -62,14 +67,6 @@ pub enum Target {
 }
 
 impl Target {
-    /// Whether connecting has no effect but a connection, so that it may be done before the decision.
-    pub fn can_be_dialled_early(&self) -> bool {
-        match self {
-            Target::Upstreams(_) => true,
-            Target::Exec(_) | Target::Pass(_) => false,
-        }
-    }
-
     /// Where its connections can go, as far as it is posternd that connects.
     pub fn addresses(&self) -> impl Iterator<Item = &Address> {
         self.upstreams().flat_map(Upstreams::iter).map(|upstream| &upstream.address)
@@ -100,8 +97,22 @@ impl Service {
             connect,
             transparent: false,
             bearing: Bearing::default(),
+            access: None,
             borne: OnceLock::new(),
         }
+    }
+
+    /// Whether whoever comes may be led here, by the word of its access program if it has one.
+    pub async fn lets_in(&self, peer: SocketAddr, holder: Option<&Holder>) -> bool {
+        match &self.access {
+            Some(access) => access.allows(peer, &self.name, holder).await,
+            None => true,
+        }
+    }
+
+    /// Whether connecting has no effect but a connection, so that it may be done before the decision.
+    pub fn can_be_dialled_early(&self) -> bool {
+        self.access.is_none() && matches!(self.target, Target::Upstreams(_))
     }
 
     /// A place for one more connection from there, for which it may have to wait.

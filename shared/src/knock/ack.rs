@@ -15,16 +15,19 @@ pub enum Status {
     UpstreamDown,
     /// Admitted, but the server has no place left for another tunnel.
     Busy,
+    /// Admitted, but the server's access program does not let this client to the service now.
+    Denied,
 }
 
 impl Status {
-    const ALL: [Status; 3] = [Status::Ok, Status::UpstreamDown, Status::Busy];
+    const ALL: [Status; 4] = [Status::Ok, Status::UpstreamDown, Status::Busy, Status::Denied];
 
     fn code(self) -> u8 {
         match self {
             Status::Ok => 0,
             Status::UpstreamDown => 1,
             Status::Busy => 2,
+            Status::Denied => 3,
         }
     }
 

@@ -1,9 +1,11 @@
 //! End-to-end tests against the real peers. One binary, so that it is linked once and its tests run
 //! side by side.
 
+mod access;
 mod check;
 mod config_errors;
 mod demo;
+mod external;
 mod fdpass;
 mod fleet;
 mod forwarding;
