@@ -53,8 +53,13 @@ fn what_the_readme_shows_is_accepted() {
         samples.into_iter().partition(|sample| sample.starts_with("[[secret]]"));
     assert_eq!((secrets.len(), configurations.len()), (1, 1), "one of each is shown");
     let policy = accepted(configurations[0], secrets[0]);
-    let expected =
-        ["opens \"ssh\" to visitors", "static-secrets: ", "memory: ", "does not tell his address"];
+    let expected = [
+        "opens \"ssh\" to visitors",
+        "static-secrets: ",
+        "memory: ",
+        "does not tell his address",
+        "will not answer: /usr/lib/postern/",
+    ];
     for warning in &policy.warnings {
         assert!(expected.iter().any(|words| warning.contains(words)), "{warning}");
     }

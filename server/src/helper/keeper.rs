@@ -11,7 +11,7 @@ use tokio::time::{Instant, sleep, sleep_until, timeout};
 use tracing::{debug, info, warn};
 
 use super::line::{self, Lines};
-use super::peer::{Peer, Process};
+use super::peer::{Peer, Process, Remarks};
 use super::{Address, Ask, Reply, Role};
 
 /// Between two starts: at first, and at the most. Who has run for the longest begins anew with the first.
@@ -109,10 +109,17 @@ struct Waiting {
     _place: OwnedSemaphorePermit,
 }
 
-/// A child that ends hangs up first: a moment later it says more.
-async fn hung_up(process: &mut Process, name: &str) -> String {
-    let how = timeout(MOMENT, process.ended(name)).await;
-    how.unwrap_or_else(|_| "it hung up".to_owned())
+/// What there is to say of a helper that fails: a child that ends hangs up first, and may have said why.
+async fn last_words(process: &Process, remarks: &mut Remarks, name: &str) -> String {
+    let mut how = "it hung up".to_owned();
+    let listen = async {
+        how = process.ended().await;
+        loop {
+            remarks.pass_on(name).await;
+        }
+    };
+    let _ = timeout(MOMENT, listen).await;
+    how
 }
 
 /// Asks and listens until the helper fails, and says why.
@@ -122,7 +129,7 @@ async fn converse(
     role: Role,
     health: &mut Health,
 ) -> String {
-    let Peer { answers, questions, process } = peer;
+    let Peer { answers, questions, process, remarks } = peer;
     let name = health.name.clone();
     let mut waiting = BTreeMap::<u64, Waiting>::new();
     let mut next = 0;
@@ -135,7 +142,7 @@ async fn converse(
             biased;
             read = answers.read(&mut heard) => {
                 let count = match read {
-                    Ok(0) => return hung_up(process, &name).await,
+                    Ok(0) => return last_words(process, remarks, &name).await,
                     Ok(count) => count,
                     Err(error) => return error.to_string(),
                 };
@@ -149,7 +156,7 @@ async fn converse(
                 }
                 health.answers();
             }
-            how = process.ended(&name) => return how,
+            _ = process.ended() => return last_words(process, remarks, &name).await,
             wrote = questions.write(out.get(written..).unwrap_or_default()), if written < out.len() => {
                 match wrote {
                     Ok(count) => written += count,
@@ -174,6 +181,8 @@ async fn converse(
             () = sleep_until(oldest.unwrap_or_else(Instant::now)), if oldest.is_some() => {
                 return format!("it has not answered a question for {:?}", role.lost());
             }
+            // Last: who talks without end there must not be asked less for it.
+            () = remarks.pass_on(&name) => {}
         }
     }
 }

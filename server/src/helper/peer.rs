@@ -36,6 +36,7 @@ pub(super) struct Peer {
     pub(super) answers: Pin<Box<dyn AsyncRead + Send>>,
     pub(super) questions: Pin<Box<dyn AsyncWrite + Send>>,
     pub(super) process: Process,
+    pub(super) remarks: Remarks,
 }
 
 impl Peer {
@@ -50,8 +51,8 @@ impl Peer {
 
     /// Hangs up; a child has ended and is reaped when this returns.
     pub(super) async fn end(self) {
-        let Peer { answers, questions, process } = self;
-        drop((answers, questions));
+        let Peer { answers, questions, process, remarks } = self;
+        drop((answers, questions, remarks));
         if let Process(Some(mut running)) = process {
             running.end().await;
         }
@@ -60,8 +61,8 @@ impl Peer {
 
 async fn connect(path: &Path) -> io::Result<Peer> {
     let (answers, questions) = UnixStream::connect(path).await?.into_split();
-    let process = Process(None);
-    Ok(Peer { answers: Box::pin(answers), questions: Box::pin(questions), process })
+    let (process, remarks) = (Process(None), Remarks::new(None));
+    Ok(Peer { answers: Box::pin(answers), questions: Box::pin(questions), process, remarks })
 }
 
 /// In a process group of its own, and with nothing of posternd's environment that could be a secret.
@@ -83,8 +84,7 @@ fn spawn(command: &[String]) -> io::Result<Peer> {
         .spawn()?;
     let (stdin, stdout, stderr) = (child.stdin.take(), child.stdout.take(), child.stderr.take());
     // Its status is taken here and by nobody else: std keeps nothing but the number.
-    let mut running =
-        Running { pid: Pid::from_child(&child), reaped: false, ended: None, remarks: None };
+    let mut running = Running { pid: Pid::from_child(&child), reaped: false, ended: None };
     drop(child);
     let ended = pidfd_open(running.pid, PidfdFlags::empty())?;
     running.ended = Some(sys::on_reactor(ended, Interest::READABLE)?);
@@ -92,9 +92,8 @@ fn spawn(command: &[String]) -> io::Result<Peer> {
     let questions = pipe::Sender::from_owned_fd(stdin.ok_or_else(missing)?.into())?;
     let answers = pipe::Receiver::from_owned_fd(stdout.ok_or_else(missing)?.into())?;
     let remarks = pipe::Receiver::from_owned_fd(stderr.ok_or_else(missing)?.into())?;
-    running.remarks = Some(Remarks::new(remarks));
-    let process = Process(Some(running));
-    Ok(Peer { answers: Box::pin(answers), questions: Box::pin(questions), process })
+    let (process, remarks) = (Process(Some(running)), Remarks::new(Some(remarks)));
+    Ok(Peer { answers: Box::pin(answers), questions: Box::pin(questions), process, remarks })
 }
 
 /// The child, where there is one.
@@ -105,32 +104,15 @@ struct Running {
     reaped: bool,
     /// A descriptor that becomes readable when the process ends (pidfd_open(2)).
     ended: Option<AsyncFd<OwnedFd>>,
-    remarks: Option<Remarks>,
 }
 
 impl Process {
-    /// Completes when it has ended, and says how; until then its remarks are logged. May be cancelled and
-    /// called again.
-    pub(super) async fn ended(&mut self, name: &str) -> String {
-        let Some(running) = &mut self.0 else { return pending().await };
-        loop {
-            match &mut running.remarks {
-                Some(remarks) => tokio::select! {
-                    biased;
-                    open = remarks.pass_on(name) => if !open {
-                        running.remarks = None;
-                    },
-                    () = ended(&running.ended) => break,
-                },
-                None => {
-                    ended(&running.ended).await;
-                    break;
-                }
-            }
-        }
+    /// Completes when it has ended, and says how. May be cancelled and called again.
+    pub(super) async fn ended(&self) -> String {
+        let Some(Running { pid, ended: end, .. }) = &self.0 else { return pending().await };
+        ended(end).await;
         // Not taken yet: until then the number of its group is nobody else's.
-        let status =
-            waitid(WaitId::Pid(running.pid), WaitIdOptions::EXITED | WaitIdOptions::NOWAIT);
+        let status = waitid(WaitId::Pid(*pid), WaitIdOptions::EXITED | WaitIdOptions::NOWAIT);
         let status = status.ok().flatten();
         match status.as_ref().map(|status| (status.exit_status(), status.terminating_signal())) {
             Some((Some(code), _)) => format!("it ended with status {code}"),
@@ -182,23 +164,28 @@ impl Drop for Running {
 }
 
 /// What a child says on stderr, for the log.
-struct Remarks {
-    from: pipe::Receiver,
+pub(super) struct Remarks {
+    /// Until it ends.
+    from: Option<pipe::Receiver>,
     line: Vec<u8>,
     second: Instant,
     said: u32,
 }
 
 impl Remarks {
-    fn new(from: pipe::Receiver) -> Remarks {
+    fn new(from: Option<pipe::Receiver>) -> Remarks {
         Remarks { from, line: Vec::new(), second: Instant::now(), said: 0 }
     }
 
-    /// Logs what comes next; `false` at the end.
-    async fn pass_on(&mut self, name: &str) -> bool {
+    /// Logs what comes next; waits for ever where nothing can.
+    pub(super) async fn pass_on(&mut self, name: &str) {
         let mut buffer = [0; 1024];
-        let count = match self.from.read(&mut buffer).await {
-            Ok(0) | Err(_) => return false,
+        let Some(from) = &mut self.from else { return pending().await };
+        let count = match from.read(&mut buffer).await {
+            Ok(0) | Err(_) => {
+                self.from = None;
+                return;
+            }
             Ok(count) => count,
         };
         for byte in buffer.iter().take(count) {
@@ -208,7 +195,6 @@ impl Remarks {
                 self.line.push(*byte);
             }
         }
-        true
     }
 
     fn log(&mut self, name: &str) {

@@ -122,6 +122,9 @@ for question in sys.stdin:
     elif first.startswith(b"remark"):
         print("x" * 1000 + "\n" + "a remark\n" * 100000, file=sys.stderr, flush=True)
         print(number, "yes", flush=True)
+    elif first.startswith(b"chatter"):
+        subprocess.Popen(["sh", "-c", "exec yes a remark >&2"])
+        print(number, "yes", flush=True)
     elif first.startswith(b"later"):
         held = number
     else:
@@ -348,6 +351,14 @@ fn what_it_says_on_stderr_is_logged_and_bounded() {
     house.answers();
     assert_eq!(house.answer(b"remark"), "other");
     house.log_says("a remark");
+    house.answers();
+    // Without end: it is asked all the same, and what talks ends with it.
+    assert_eq!(house.answer(b"chatter"), "other");
+    for _ in 0..20 {
+        assert_eq!(house.answer(b"yes"), "other");
+    }
+    assert_eq!(house.answer(b"die"), "web");
+    house.log_says("it ended with status 3");
     house.answers();
     let log = house.server.process.log();
     let remarks = log.matches("a helper's remark").count();
