@@ -21,6 +21,7 @@ use crate::listen::{BindError, Listeners};
 use crate::ops::{admin, log};
 use crate::policy::Policy;
 use crate::service;
+use crate::udp;
 use crate::workers::Workers;
 
 /// How often the gate is looked after.
@@ -36,6 +37,8 @@ pub enum Refused {
     File(#[from] Complaint),
     #[error(transparent)]
     Bind(#[from] BindError),
+    #[error(transparent)]
+    BindDatagrams(#[from] udp::listen::BindError),
     #[error("{what} changed, which takes a restart of posternd")]
     Restart { what: &'static str },
     #[error("cannot open the admin socket {}: {source}", path.display())]
@@ -61,6 +64,7 @@ impl From<OpenError> for Refused {
 pub struct Running {
     house: Arc<House>,
     listeners: Listeners,
+    datagrams: udp::listen::Listeners,
     workers: Workers,
     /// Stand in for `listen` in the file, also on reload.
     listen: Vec<SocketAddr>,
@@ -92,6 +96,9 @@ pub async fn run(
     for address in running.addresses() {
         info!(%address, "listening");
     }
+    for address in running.datagrams.addresses() {
+        info!(%address, "listening for datagrams");
+    }
     loop {
         tokio::select! {
             _ = hangup.recv() => drop(running.reload()),
@@ -119,17 +126,21 @@ pub fn start(
     let admin_socket = policy.state.admin_socket();
     let clients_file = policy.state.clients_file();
     let wanted = if listen.is_empty() { policy.listen.clone() } else { listen.clone() };
+    let wanted_datagrams = for_datagrams(&policy);
     let backlog = policy.backlog;
 
     let house = Arc::new(House::new(path, policy)?);
     let running = Arc::new(Running {
         house: house.clone(),
         listeners: Listeners::with(inherited),
+        datagrams: udp::listen::Listeners::default(),
         workers: Workers::start()?,
         listen,
         reloading: Mutex::new(()),
     });
+    let datagrams = running.datagrams.prepare(&wanted_datagrams, &running.workers)?;
     running.listeners.set(&wanted, backlog, &house, &running.workers)?;
+    running.datagrams.put_in_force(datagrams, &house, &running.workers);
     let admin = admin::bind(&admin_socket)
         .map_err(|source| Refused::Admin { path: admin_socket, source })?;
     tokio::spawn(admin::serve(admin, running.clone()));
@@ -146,6 +157,11 @@ impl Running {
 
     pub fn addresses(&self) -> Vec<SocketAddr> {
         self.listeners.addresses()
+    }
+
+    /// Where datagrams are received.
+    pub fn datagram_addresses(&self) -> Vec<SocketAddr> {
+        self.datagrams.addresses()
     }
 
     /// Reads the configuration and the clients again. What cannot be is refused and logged, and all
@@ -178,8 +194,10 @@ impl Running {
         }
         let clients = self.house.gate.read_clients()?;
         let wanted = if self.listen.is_empty() { &new.listen } else { &self.listen };
+        let datagrams = self.datagrams.prepare(&for_datagrams(&new), &self.workers)?;
         // The last that can fail: from here on everything changes.
         self.listeners.set(wanted, new.backlog, &self.house, &self.workers)?;
+        self.datagrams.put_in_force(datagrams, &self.house, &self.workers);
         let clients = self.house.set_clients(clients);
         warn_all(&new);
         new.take_over(&old);
@@ -200,6 +218,7 @@ impl Running {
     /// Closes the listeners and ends all connections.
     pub async fn stop(&self) {
         self.listeners.close();
+        self.datagrams.close();
         // Before connections have had their time, so that the next posternd need not wait for them.
         self.house.gate.close();
         self.workers.stop(STOP).await;
@@ -207,6 +226,10 @@ impl Running {
         let _ = std::fs::remove_file(self.house.policy().state.admin_socket());
         info!("stopped");
     }
+}
+
+fn for_datagrams(policy: &Policy) -> Vec<SocketAddr> {
+    policy.udp.as_ref().map(|udp| udp.listen.clone()).unwrap_or_default()
 }
 
 fn warn_all(policy: &Policy) {
@@ -234,8 +257,18 @@ fn raise_descriptor_limit() {
 /// Strangers must not use up the descriptors of the admitted: fewer places, if there are too few.
 fn within_descriptors(mut policy: Policy) -> Policy {
     let descriptors = getrlimit(Resource::Nofile).current.unwrap_or(u64::MAX);
+    let mut left = usize::try_from(descriptors).unwrap_or(usize::MAX);
+    if let Some(udp) = &mut policy.udp {
+        let wanted = udp.limits;
+        udp.limits = wanted.fit(left);
+        left = left.saturating_sub(udp.limits.with_ending());
+        if udp.limits != wanted {
+            let flows = udp.limits.flows;
+            warn!(descriptors, flows, "the limit on open files is too low for [udp] flows");
+        }
+    }
     let wanted = policy.limits;
-    policy.limits = wanted.fit(usize::try_from(descriptors).unwrap_or(usize::MAX));
+    policy.limits = wanted.fit(left);
     if policy.limits != wanted {
         warn!(
             descriptors,

@@ -35,6 +35,7 @@ pub struct File {
     pub limits: Limits,
     #[serde(default)]
     pub log: Log,
+    pub udp: Option<Udp>,
 }
 
 #[derive(Debug, Default, Deserialize)]
@@ -226,6 +227,43 @@ pub struct Limits {
     pub undecided_per_address: Option<Spanned<usize>>,
     /// Connections that may wait to be accepted.
     pub backlog: Option<Spanned<usize>>,
+}
+
+/// Datagrams. They have services of their own, as little that goes for a connection goes for them.
+#[derive(Debug, Deserialize)]
+#[serde(rename_all = "kebab-case", deny_unknown_fields)]
+pub struct Udp {
+    pub listen: List,
+    /// How many flows there may be.
+    pub flows: Option<Spanned<usize>>,
+    pub flows_per_address: Option<Spanned<usize>>,
+    /// How long a flow may be without a datagram.
+    pub idle: Option<Spanned<String>>,
+    #[serde(default)]
+    pub service: BTreeMap<Spanned<String>, DatagramService>,
+    #[serde(default)]
+    pub route: Vec<Spanned<DatagramRoute>>,
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(rename_all = "kebab-case", deny_unknown_fields)]
+pub struct DatagramService {
+    pub to: Spanned<String>,
+}
+
+/// By a flow's first datagram.
+#[derive(Debug, Deserialize)]
+#[serde(rename_all = "kebab-case", deny_unknown_fields)]
+pub struct DatagramRoute {
+    pub service: Spanned<String>,
+    pub protocol: Option<List>,
+    /// Ranges, and `file:PATH` of such.
+    pub from: Option<List>,
+    pub not_from: Option<List>,
+    /// Of the addresses that `[udp] listen` names.
+    pub listen: Option<List>,
+    #[serde(default = "yes")]
+    pub enabled: bool,
 }
 
 #[derive(Debug, Default, Deserialize)]

@@ -22,6 +22,7 @@ use crate::policy::{Limits, Policy};
 use crate::route::Seen;
 use crate::service::Service;
 use crate::tls::Identity;
+use crate::udp::flows::Flows;
 
 #[derive(Debug)]
 pub struct House {
@@ -31,6 +32,7 @@ pub struct House {
     pub identity: Identity,
     pub places: Arc<Places>,
     pub counts: Counts,
+    pub flows: Arc<Flows>,
     pub started: Instant,
     tunnels: Arc<Tunnels>,
     handshakes: Arc<Handshakes>,
@@ -51,6 +53,7 @@ impl House {
             gate,
             places: Arc::default(),
             counts: Counts::default(),
+            flows: Arc::default(),
             started: Instant::now(),
             tunnels: Arc::default(),
             handshakes: Arc::default(),

@@ -1,7 +1,7 @@
 //! posternd shares a port with a website and leads whoever knocks right to a private service.
 //!
 //! A connection's way is `conn`: look (`decide`, `front`), judge (`gate`), route (`route`), connect
-//! (`service`), relay (`relay`), one outcome (`ops`).
+//! (`service`), relay (`relay`), one outcome (`ops`). Datagrams have a shorter one: `udp`.
 
 pub mod access;
 pub mod boot;
@@ -40,5 +40,6 @@ pub mod stage;
 pub mod stream;
 mod sys;
 pub mod tls;
+pub mod udp;
 pub mod wire;
 pub mod workers;

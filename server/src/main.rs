@@ -92,6 +92,7 @@ fn status(error: &anyhow::Error) -> u8 {
     let refused = |refused: &Refused| match refused {
         Refused::File(_) => BAD_CONFIG,
         Refused::Bind(_)
+        | Refused::BindDatagrams(_)
         | Refused::Restart { .. }
         | Refused::Admin { .. }
         | Refused::InUse(_)

@@ -26,6 +26,7 @@ use crate::reading::Surroundings;
 use crate::route::{Asked, BytePattern, Routes};
 use crate::service::{Address, Endpoint, Service};
 use crate::tls::Inward;
+use crate::udp::Udp;
 
 const DEFAULT_WINDOW: Duration = Duration::from_secs(60);
 const DEFAULT_DECIDE: Duration = Duration::from_secs(3);
@@ -65,6 +66,8 @@ pub struct Policy {
     /// Connections that may wait to be accepted; the kernel caps it at `net.core.somaxconn`.
     pub backlog: i32,
     pub log: Logging,
+    /// `None` where no datagrams are received.
+    pub udp: Option<Udp>,
     pub warnings: Vec<String>,
 }
 
@@ -193,6 +196,8 @@ impl Policy {
             warnings.extend(service.doubts(service.name == fallback.name, in_tls));
         }
         warnings.extend(helper::doubts(&file.route, &identifiers, &services));
+        let udp = file.udp.as_ref().map(|udp| read.udp(udp)).transpose()?;
+        warnings.extend(udp.iter().flat_map(Udp::doubts));
         if carriers.is_empty() {
             warnings.push("no carrier is enabled: nobody can knock".to_owned());
         } else if !services.values().any(|service| service.knock) {
@@ -219,6 +224,7 @@ impl Policy {
             liveness: read.liveness(&file.timeouts)?,
             backlog: read.backlog(file.limits.backlog.as_ref())?,
             log: read.log(&file.log)?,
+            udp,
             carriers,
             sni,
             secrets: secrets.map(Arc::new),

@@ -1,6 +1,8 @@
 //! The syscalls that neither std, rustix nor socket2 wrap, and clocks and randomness. Everything unsafe
 //! in posternd is here.
 
+pub(crate) mod datagrams;
+
 use std::ffi::{CStr, CString, OsStr, OsString};
 use std::io;
 use std::mem::MaybeUninit;

@@ -12,6 +12,7 @@ pub mod redis;
 pub mod scratch;
 pub mod sshd;
 pub mod tls;
+pub mod udp;
 pub mod world;
 
 pub use client::Client;
@@ -24,6 +25,7 @@ pub use redis::Redis;
 pub use scratch::{Scratch, sha256};
 pub use sshd::Sshd;
 pub use tls::{Pace, TlsClient};
+pub use udp::{Peer, UdpService};
 pub use world::World;
 
 /// Makes a test of each carrier out of every function named here.

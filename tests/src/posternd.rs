@@ -129,6 +129,19 @@ impl Posternd {
         });
     }
 
+    /// Where it receives datagrams.
+    pub fn datagram_listeners(&self) -> Vec<SocketAddr> {
+        let status = self.status();
+        let listeners = status["udp"]["listeners"].as_array().expect("there is [udp]");
+        let address = |listener: &Value| listener.as_str().and_then(|text| text.parse().ok());
+        listeners.iter().map(|listener| address(listener).expect("an address")).collect()
+    }
+
+    /// The log's lines of flows that have ended.
+    pub fn flows(&self) -> Vec<Value> {
+        self.events("flow")
+    }
+
     /// How many descriptors it holds.
     pub fn descriptors(&self) -> usize {
         let path = format!("/proc/{}/fd", self.process.pid());

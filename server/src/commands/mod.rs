@@ -139,6 +139,11 @@ fn describe(status: &Status) -> String {
         .map(|(outcome, count)| format!("{count} {outcome}"))
         .collect();
     line("ended", if ended.is_empty() { "none".to_owned() } else { ended.join(", ") });
+    if let Some(udp) = &status.udp {
+        let (begun, dropped) = (udp.begun, udp.dropped);
+        let now = format!("{} flows now, {begun} in all, {dropped} datagrams dropped", udp.flows);
+        line("udp", format!("{}: {now}", udp.listeners.join(", ")));
+    }
     for tunnel in &status.tunnels {
         let (client, service) = (&tunnel.client, &tunnel.service);
         let (peer, carrier) = (&tunnel.peer, &tunnel.carrier);

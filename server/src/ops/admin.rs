@@ -81,6 +81,21 @@ pub struct Status {
     pub outcomes: BTreeMap<String, u64>,
     pub tunnels: Vec<Tunnel>,
     pub targets: Vec<Target>,
+    /// `None` where no datagrams are received.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub udp: Option<Datagrams>,
+}
+
+#[derive(Debug, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub struct Datagrams {
+    pub listeners: Vec<String>,
+    /// Flows that there are now.
+    pub flows: usize,
+    pub begun: u64,
+    /// Datagrams that no route takes, or for whose flow there was no room.
+    pub dropped: u64,
+    pub outcomes: BTreeMap<String, u64>,
 }
 
 #[derive(Debug, Serialize, Deserialize)]
@@ -225,6 +240,7 @@ fn status(running: &Running) -> Status {
             })
             .collect(),
         targets: house.policy().services.values().flat_map(|service| targets(service)).collect(),
+        udp: datagrams(running),
     }
 }
 
@@ -240,6 +256,18 @@ fn targets(service: &Service) -> Vec<Target> {
             connections: known.open,
         })
         .collect()
+}
+
+fn datagrams(running: &Running) -> Option<Datagrams> {
+    let listeners = running.datagram_addresses();
+    let flows = &running.house().flows;
+    (!listeners.is_empty()).then(|| Datagrams {
+        listeners: listeners.iter().map(ToString::to_string).collect(),
+        flows: flows.len(),
+        begun: flows.counts.begun.load(Ordering::Relaxed),
+        dropped: flows.counts.dropped.load(Ordering::Relaxed),
+        outcomes: flows.counts.outcomes().map(|(name, count)| (name.to_owned(), count)).collect(),
+    })
 }
 
 /// Asks the posternd that serves this socket; for the commands, which need no runtime.

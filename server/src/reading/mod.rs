@@ -9,6 +9,7 @@ mod memory;
 mod route;
 mod service;
 mod store;
+mod udp;
 
 pub(crate) use route::Surroundings;
 

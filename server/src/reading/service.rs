@@ -24,10 +24,7 @@ impl Reading<'_> {
         service: &config::Service,
         connect: Duration,
     ) -> Result<Service> {
-        if !is_service_name(name.get_ref()) {
-            let what = "a service's name is made of a-z, 0-9, - and _, and has at most 63 letters";
-            return Err(self.complain(name, what));
-        }
+        self.service_name(name)?;
         let proxy = match &service.proxy_protocol {
             None => None,
             Some(text) => match text.get_ref().as_str() {
@@ -56,6 +53,14 @@ impl Reading<'_> {
         read.bearing = bearing;
         read.access = self.access(service)?;
         Ok(read)
+    }
+
+    pub(super) fn service_name(&self, name: &Spanned<String>) -> Result<()> {
+        if is_service_name(name.get_ref()) {
+            return Ok(());
+        }
+        let what = "a service's name is made of a-z, 0-9, - and _, and has at most 63 letters";
+        Err(self.complain(name, what))
     }
 
     fn target(&self, service: &config::Service) -> Result<Target> {
@@ -164,6 +169,8 @@ impl Reading<'_> {
             Ok(Address::Unix(self.beside(Path::new(path))))
         } else if text.starts_with("exec:") || text.starts_with("pass:") {
             Err(self.complain(at, "exec: and pass: are no targets of a list; they stand alone"))
+        } else if text.starts_with("udp://") {
+            Err(self.complain(at, "udp:// goes into a table of its own, [udp.service.NAME]"))
         } else {
             let what = "to must begin with tcp://, tls://, unix:, exec: or pass:";
             Err(self.complain(at, what))

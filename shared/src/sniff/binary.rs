@@ -3,25 +3,32 @@
 
 use super::start::{Doubt, Start};
 
-/// Of OpenVPN over TCP the first packet, which resets the peer, behind its length (OpenVPN's
-/// doc/doxygen, "Control channel" and "tls-crypt-v2"). Bare it is opcode, session id, no
-/// acknowledgements and packet id 0; tls-auth puts an HMAC, a packet id and the time in between;
-/// tls-crypt encrypts what is behind them; tls-crypt-v2 adds the client's wrapped key at the end.
+/// Of OpenVPN over TCP the first packet, behind its length.
 pub(super) fn openvpn(mut start: Start<'_>) -> Result<(), Doubt> {
-    const BARE: usize = 14;
-    const WRAPPED: usize = BARE + 4 + 4;
-    const CRYPT: usize = WRAPPED + 32;
+    let len = start.number::<2>(BARE..=*CRYPT_V2.end())?;
+    openvpn_packet(start, len, 1)
+}
+
+/// Opcode, session id, no acknowledgements and packet id 0.
+const BARE: usize = 14;
+const WRAPPED: usize = BARE + 4 + 4;
+const CRYPT: usize = WRAPPED + 32;
+/// A wrapped key holds a tag, 256 bytes of key and its own length, and has at most 1024.
+const CRYPT_V2: std::ops::RangeInclusive<usize> = CRYPT + 32 + 256 + 2..=CRYPT + 1024;
+
+/// Of OpenVPN the first packet, which resets the peer (OpenVPN's doc/doxygen, "Control channel" and
+/// "tls-crypt-v2"). tls-auth puts an HMAC, a packet id and the time into the bare one; tls-crypt encrypts
+/// what is behind them; tls-crypt-v2 adds the client's wrapped key at the end. `last` is the last of the
+/// packet ids of the wrapping that it may have, of which each resending takes one.
+pub(super) fn openvpn_packet(mut start: Start<'_>, len: usize, last: u8) -> Result<(), Doubt> {
     /// By the length of the digest: MD5, SHA-1, SHA-224, SHA-256, SHA-384, SHA-512.
     const AUTH: [usize; 6] =
         [WRAPPED + 16, WRAPPED + 20, WRAPPED + 28, WRAPPED + 32, WRAPPED + 48, WRAPPED + 64];
-    /// A wrapped key holds a tag, 256 bytes of key and its own length, and has at most 1024.
-    const CRYPT_V2: std::ops::RangeInclusive<usize> = CRYPT + 32 + 256 + 2..=CRYPT + 1024;
     /// Opcode and key id 0 in one byte: P_CONTROL_HARD_RESET_CLIENT_V1, _V2, _V3.
     const RESET_V1: u8 = 1 << 3;
     const RESET_V2: u8 = 7 << 3;
     const RESET_V3: u8 = 10 << 3;
 
-    let len = start.number::<2>(BARE..=*CRYPT_V2.end())?;
     let is_short = len == BARE || AUTH.contains(&len);
     let is_v2 = CRYPT_V2.contains(&len);
     if !is_short && !is_v2 {
@@ -36,11 +43,11 @@ pub(super) fn openvpn(mut start: Start<'_>) -> Result<(), Doubt> {
         return Err(Doubt::Other);
     }
     if opcode == RESET_V3 {
-        return first_packet_id(start);
+        return packet_id(start, last);
     }
     if len == CRYPT {
         // As long as with an HMAC of SHA-256.
-        match first_packet_id(start.clone()) {
+        match packet_id(start.clone(), last) {
             Err(Doubt::Other) => {}
             told => return told,
         }
@@ -50,10 +57,10 @@ pub(super) fn openvpn(mut start: Start<'_>) -> Result<(), Doubt> {
 }
 
 /// Of the wrapping. Counted from 1, or from 0x0f000000 by who can resend a wrapped key.
-fn first_packet_id(mut start: Start<'_>) -> Result<(), Doubt> {
+fn packet_id(mut start: Start<'_>, last: u8) -> Result<(), Doubt> {
     start.byte(|byte| matches!(byte, 0 | 0x0f))?;
     start.literal(&[0, 0])?;
-    start.byte(|byte| byte <= 1).map(|_| ())
+    start.byte(|byte| byte <= last).map(|_| ())
 }
 
 /// The CONNECT message of the Android Debug Bridge, with the complement of its command at its end

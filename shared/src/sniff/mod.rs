@@ -3,6 +3,7 @@
 //! takes an answer back when more bytes arrive.
 
 mod binary;
+pub mod datagram;
 mod kind;
 mod start;
 mod text;

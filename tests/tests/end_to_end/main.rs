@@ -33,4 +33,6 @@ mod strangers;
 mod transfer;
 mod trust;
 mod tunnel;
+mod udp;
+mod udp_limits;
 mod website;
