@@ -93,6 +93,9 @@ pub async fn run(
     for address in running.listeners.unused() {
         warn!(%address, "a listener was passed for an address that `listen` does not name: it is not used");
     }
+    for address in running.datagrams.unused() {
+        warn!(%address, "a socket was passed for an address that `[udp] listen` does not name: it is not used");
+    }
     for address in running.addresses() {
         info!(%address, "listening");
     }
@@ -132,8 +135,8 @@ pub fn start(
     let house = Arc::new(House::new(path, policy)?);
     let running = Arc::new(Running {
         house: house.clone(),
-        listeners: Listeners::with(inherited),
-        datagrams: udp::listen::Listeners::default(),
+        listeners: Listeners::with(inherited.listeners),
+        datagrams: udp::listen::Listeners::with(inherited.datagrams),
         workers: Workers::start()?,
         listen,
         reloading: Mutex::new(()),

@@ -19,7 +19,7 @@ use tracing::{error, warn};
 
 use crate::conn::{Arrival, serve};
 use crate::house::House;
-use crate::inherit::Inherited;
+use crate::inherit::Passed;
 use crate::policy::Policy;
 use crate::sys;
 use crate::wire::Wire;
@@ -97,7 +97,7 @@ fn bind(address: SocketAddr) -> io::Result<Socket> {
 #[derive(Debug, Default)]
 pub struct Listeners {
     open: Mutex<BTreeMap<SocketAddr, Accepting>>,
-    inherited: Mutex<Inherited>,
+    passed: Mutex<Passed>,
 }
 
 #[derive(Debug)]
@@ -110,8 +110,8 @@ struct Accepting {
 
 impl Listeners {
     /// Where an address that is wanted was bound already, that listener is taken.
-    pub fn with(inherited: Inherited) -> Listeners {
-        Listeners { inherited: Mutex::new(inherited), ..Listeners::default() }
+    pub(crate) fn with(passed: Passed) -> Listeners {
+        Listeners { passed: Mutex::new(passed), ..Listeners::default() }
     }
 
     /// Makes exactly `wanted` the listeners in force: new ones are bound before old ones close, and
@@ -124,13 +124,13 @@ impl Listeners {
         workers: &Workers,
     ) -> Result<(), BindError> {
         let mut open = self.open.lock().unwrap_or_else(PoisonError::into_inner);
-        let mut inherited = self.inherited.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut passed = self.passed.lock().unwrap_or_else(PoisonError::into_inner);
         let mut new: Vec<_> = wanted.iter().filter(|address| !open.contains_key(address)).collect();
         // What was passed comes last: it would be gone if another cannot be bound.
-        new.sort_by_key(|address| inherited.has(**address));
+        new.sort_by_key(|address| passed.has(**address));
         let bound = new.into_iter().map(|address| {
-            let passed = inherited.claim(*address).map(Ok);
-            passed
+            let claimed = passed.claim(*address).map(Ok);
+            claimed
                 .unwrap_or_else(|| bind(*address))
                 .and_then(|listener| Bound::new(*address, listener, backlog, workers))
                 .map_err(|source| BindError {
@@ -171,7 +171,7 @@ impl Listeners {
 
     /// Listeners that were passed to posternd and that no address in force names.
     pub fn unused(&self) -> Vec<SocketAddr> {
-        self.inherited.lock().unwrap_or_else(PoisonError::into_inner).addresses().collect()
+        self.passed.lock().unwrap_or_else(PoisonError::into_inner).addresses().collect()
     }
 
     /// The addresses as bound: a port 0 shows what it became.

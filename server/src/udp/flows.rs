@@ -63,6 +63,10 @@ impl Flows {
         worker: &Handle,
     ) -> io::Result<Option<Arc<Flow>>> {
         let Beginning { ends, listening, route, seen } = beginning;
+        let loser = self.table().make_room(ends.peer, &udp.limits);
+        if let Some(loser) = loser {
+            loser.end(FlowOutcome::Evicted, None);
+        }
         let Some(open) = Open::one_more(&self.open, udp.limits.with_ending()) else {
             return Ok(None);
         };
@@ -83,14 +87,7 @@ impl Flows {
             pulse.clone(),
             open,
         ));
-        let (loser, number) = {
-            let mut table = self.table();
-            let loser = table.make_room(ends.peer, &udp.limits);
-            (loser, table.insert(flow.pair(), pulse, flow.clone()))
-        };
-        if let Some(loser) = loser {
-            loser.end(FlowOutcome::Evicted, None);
-        }
+        let number = self.table().insert(flow.pair(), pulse, flow.clone());
         self.counts.begun.fetch_add(1, Ordering::Relaxed);
         let life = Life {
             flows: self.clone(),

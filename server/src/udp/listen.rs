@@ -27,6 +27,7 @@ use super::flow::Flow;
 use super::flows::{Beginning, Flows};
 use super::table::Pair;
 use crate::house::House;
+use crate::inherit::Passed;
 use crate::listen::fold;
 use crate::policy::Policy;
 use crate::sys;
@@ -103,7 +104,10 @@ fn bind(address: SocketAddr) -> io::Result<Socket> {
 
 /// Those in force, by the address that the configuration gives them.
 #[derive(Debug, Default)]
-pub struct Listeners(Mutex<BTreeMap<SocketAddr, Receiving>>);
+pub struct Listeners {
+    open: Mutex<BTreeMap<SocketAddr, Receiving>>,
+    passed: Mutex<Passed>,
+}
 
 #[derive(Debug)]
 struct Receiving {
@@ -119,12 +123,20 @@ pub struct Prepared {
 }
 
 impl Listeners {
+    /// Where an address that is wanted was bound already, that socket is taken.
+    pub(crate) fn with(passed: Passed) -> Listeners {
+        Listeners { passed: Mutex::new(passed), ..Listeners::default() }
+    }
+
     /// Binds what is wanted and not there yet. Nothing changes until it is put in force.
     pub fn prepare(&self, wanted: &[SocketAddr], workers: &Workers) -> Result<Prepared, BindError> {
-        let open = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let open = self.open.lock().unwrap_or_else(PoisonError::into_inner);
+        let passed = self.passed.lock().unwrap_or_else(PoisonError::into_inner);
         let new = wanted.iter().filter(|address| !open.contains_key(address));
         let listening = new.zip(workers.handles().iter().cycle()).map(|(address, worker)| {
-            bind(*address)
+            passed
+                .get(*address)
+                .map_or_else(|| bind(*address), Socket::try_clone)
                 .and_then(|socket| Listening::new(*address, socket, worker))
                 .map(|listening| (Arc::new(listening), worker.clone()))
                 .map_err(|source| BindError { address: *address, source })
@@ -134,7 +146,8 @@ impl Listeners {
 
     /// Makes exactly what was wanted the sockets in force; flows of the others end.
     pub fn put_in_force(&self, prepared: Prepared, house: &Arc<House>, workers: &Workers) {
-        let mut open = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut open = self.open.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut passed = self.passed.lock().unwrap_or_else(PoisonError::into_inner);
         open.retain(|address, receiving| {
             let keep = prepared.wanted.contains(address);
             if !keep {
@@ -144,6 +157,7 @@ impl Listeners {
         });
         for (listening, worker) in prepared.new {
             let Listening { configured, actual, .. } = *listening;
+            drop(passed.claim(configured));
             let reception = Reception {
                 listening,
                 house: house.clone(),
@@ -157,16 +171,20 @@ impl Listeners {
     }
 
     pub fn close(&self) {
-        for (_, receiving) in
-            std::mem::take(&mut *self.0.lock().unwrap_or_else(PoisonError::into_inner))
-        {
+        let mut open = self.open.lock().unwrap_or_else(PoisonError::into_inner);
+        for (_, receiving) in std::mem::take(&mut *open) {
             receiving.task.abort();
         }
     }
 
+    /// Sockets that were passed to posternd and that no address in force names.
+    pub fn unused(&self) -> Vec<SocketAddr> {
+        self.passed.lock().unwrap_or_else(PoisonError::into_inner).addresses().collect()
+    }
+
     /// The addresses as bound: a port 0 shows what it became.
     pub fn addresses(&self) -> Vec<SocketAddr> {
-        let open = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let open = self.open.lock().unwrap_or_else(PoisonError::into_inner);
         open.values().map(|receiving| receiving.actual).collect()
     }
 }

@@ -1,15 +1,17 @@
 //! Listeners that were bound before posternd started, as a service manager passes them.
 
 use std::io::{Read, Write};
-use std::net::TcpListener;
+use std::net::{TcpListener, UdpSocket};
 use std::os::fd::{AsFd, AsRawFd};
 use std::process::Command;
 
 use postern_tests::net::{connect, local};
 use postern_tests::posternd::{binary, config};
 use postern_tests::process::{Process, bounded};
-use postern_tests::{Scratch, TcpService, failure, until};
+use postern_tests::{Peer, Scratch, TcpService, UdpService, failure, until};
 use rustix::io::{FdFlags, fcntl_setfd};
+
+use crate::udp::{route, service, udp};
 
 /// Runs posternd with `descriptor` as its third, as sd_listen_fds(3) has it.
 fn passing(command: &mut Command, descriptor: impl AsFd, config: &std::path::Path) {
@@ -46,6 +48,26 @@ fn a_listener_that_was_passed_is_served_also_from_before_the_start() {
 }
 
 #[test]
+fn a_datagram_socket_that_was_passed_is_served_also_from_before_the_start() {
+    let scratch = Scratch::new();
+    let h3 = UdpService::named("h3");
+    let socket = UdpSocket::bind(local(0)).expect("bind");
+    let address = socket.local_addr().expect("bound");
+    let early = Peer::local();
+    early.send(address, b"x");
+
+    let tables = [service("h3", h3.address()), route("", "h3")].concat();
+    let config = udp(&format!("\"{address}\""), "", &tables);
+    let file = scratch.write("posternd.toml", config.replace("PUBLIC", "127.0.0.1:1"));
+    let mut command = Command::new("bash");
+    passing(&mut command, &socket, &file);
+    let server = Process::spawn("posternd", &mut command, scratch.path("posternd.log"));
+    drop(socket);
+    until("the answer", || early.hear());
+    assert!(!server.log().contains("is not used"), "{}", server.log());
+}
+
+#[test]
 fn a_listener_that_nobody_wants_is_named() {
     let scratch = Scratch::new();
     let listener = TcpListener::bind(local(0)).expect("bind");
@@ -71,7 +93,8 @@ fn what_is_no_listener_is_refused() {
     passing(&mut command, &reader, &file);
     let message = failure(&mut command, 1);
     assert!(
-        message.contains("no listening TCP socket") && message.contains("ListenStream"),
+        message.contains("no listening TCP socket and no UDP socket")
+            && message.contains("ListenStream= or ListenDatagram="),
         "{message}"
     );
 }

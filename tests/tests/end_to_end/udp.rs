@@ -1,13 +1,13 @@
 //! Datagrams on the port of the website: each flow to its service, and every answer back from where it
 //! was asked.
 
-use std::io::Write;
+use std::io::{Read, Write};
 use std::net::{Ipv4Addr, SocketAddr, UdpSocket};
 use std::process::{Command, Stdio};
 
 use postern_tests::net::{free_port, local};
 use postern_tests::posternd::{config, posternd};
-use postern_tests::process::text;
+use postern_tests::process::{send, text};
 use postern_tests::udp::{quic_initial, wireguard};
 use postern_tests::{
     Peer, Posternd, Process, Scratch, UdpService, bounded, failure, finish, success, until,
@@ -96,16 +96,18 @@ fn answers_come_from_the_address_that_was_asked() {
     }
 }
 
+/// Its hello is sent again until socat listens.
 #[test]
 fn dtls_by_openssl() {
     let scratch = Scratch::new();
     success(posternd(&["cert", "--name", "www.example.com", "--out"]).arg(scratch.path("")));
     let port = free_port();
-    let mut command = Command::new("openssl");
-    command.args(["s_server", "-dtls", "-rev", "-accept", &port.to_string(), "-cert"]);
-    command.arg(scratch.path("tls.crt")).arg("-key").arg(scratch.path("tls.key"));
-    let upstream = Process::spawn("openssl", &mut command, scratch.path("openssl.log"));
-    until("openssl to listen", || upstream.log().contains("ACCEPT").then_some(()));
+    let (certificate, key) = (scratch.path("tls.crt"), scratch.path("tls.key"));
+    let (certificate, key) = (certificate.display(), key.display());
+    let at =
+        format!("OPENSSL-DTLS-SERVER:{port},bind=127.0.0.1,cert={certificate},key={key},verify=0");
+    let mut echo = Command::new("socat");
+    let _echo = Process::spawn("socat", echo.args([&at, "PIPE"]), scratch.path("socat.log"));
     let tables = [service("dtls", local(port)), route("protocol = [\"dtls\"]", "dtls")];
     let server = Posternd::start(&scratch, &udp("\"127.0.0.1:0\"", "", &tables.concat()));
     let at = server.datagram_listeners()[0].to_string();
@@ -113,17 +115,17 @@ fn dtls_by_openssl() {
     let mut client = bounded("openssl");
     client.args(["s_client", "-dtls", "-quiet", "-connect", &at, "-CAfile"]);
     client.arg(scratch.path("tls.crt")).args(["-verify_return_error"]);
-    client.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
+    client.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::null());
     let mut client = client.spawn().expect("start openssl");
     let mut stdin = client.stdin.take().expect("piped");
-    stdin.write_all(b"drawkcab\n").expect("write");
-    let mut stdout = client.stdout.take().expect("piped");
-    let mut line = [0; 9];
-    std::io::Read::read_exact(&mut stdout, &mut line).expect("an answer");
-    assert_eq!(&line, b"backward\n");
-    drop(stdin);
-    client.wait().expect("wait for openssl");
+    stdin.write_all(b"hello\n").expect("write");
+    let mut line = [0; 6];
+    client.stdout.take().expect("piped").read_exact(&mut line).expect("the same back");
+    assert_eq!(&line, b"hello\n");
     assert_eq!(server.status()["udp"]["flows"], 1);
+    // `timeout` passes it on to openssl, which would wait for more.
+    send(client.id(), Signal::TERM);
+    client.wait().expect("wait for openssl");
 }
 
 #[test]
