@@ -1,6 +1,9 @@
 //! What posternd does, validated: the one reading of the configuration file that `run`, `check` and
 //! every reload share. Refuses what cannot hold, warns of what is likely not meant.
 
+mod doubts;
+mod limits;
+
 use std::collections::BTreeMap;
 use std::net::{IpAddr, SocketAddr};
 use std::path::{Path, PathBuf};
@@ -11,20 +14,22 @@ use postern_shared::hello::HostName;
 use postern_shared::knock::Carrier;
 use postern_shared::sniff::{Interest, Kind};
 
+pub use limits::Limits;
+
 use crate::complaint::Complaint;
 use crate::config::File;
 use crate::gate::StoreAddress;
 use crate::gate::memory::Keep;
 use crate::gate::secrets::{Place, Secrets};
-use crate::helper::{self, Helper};
+use crate::helper::Helper;
 use crate::inquire::Identifier;
 use crate::liveness::Liveness;
 use crate::nets::Nets;
 use crate::ops::log::Logging;
 use crate::reading::Reading;
 use crate::reading::Surroundings;
-use crate::route::{Asked, BytePattern, Routes};
-use crate::service::{Address, Endpoint, Service};
+use crate::route::Routes;
+use crate::service::{Endpoint, Service};
 use crate::tls::Inward;
 use crate::udp::Udp;
 
@@ -134,13 +139,6 @@ pub struct Remembering {
     pub silent: Option<Duration>,
 }
 
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Limits {
-    pub connections: usize,
-    pub undecided: usize,
-    pub undecided_per_address: usize,
-}
-
 impl Policy {
     /// Reads and validates a configuration file.
     pub fn load(path: &Path) -> Result<Policy, Complaint> {
@@ -152,7 +150,6 @@ impl Policy {
         let file: File =
             toml::from_str(text).map_err(|error| Complaint::toml(path, text, &error))?;
         let read = Reading::new(path, text);
-        let mut warnings = Vec::new();
 
         let decide = read.decide(&file.timeouts.decide, DEFAULT_DECIDE)?;
         let connect = read.duration(&file.timeouts.connect, DEFAULT_CONNECT)?;
@@ -188,31 +185,8 @@ impl Policy {
             .collect::<Result<Vec<_>, _>>()?;
         let routes = Routes::new(routes);
 
-        warn_of_routes(&routes, &mut warnings);
-        warn_of_unreachable(&routes, tls.as_ref(), &mut warnings);
-        warn_of_targets(&services, &listen, &mut warnings);
-        let in_tls = carriers.iter().any(|carrier| *carrier != Carrier::Plain);
-        for service in services.values() {
-            warnings.extend(service.doubts(service.name == fallback.name, in_tls));
-        }
-        warnings.extend(helper::doubts(&file.route, &identifiers, &services));
         let udp = file.udp.as_ref().map(|udp| read.udp(udp)).transpose()?;
-        warnings.extend(udp.iter().flat_map(Udp::doubts));
-        if carriers.is_empty() {
-            warnings.push("no carrier is enabled: nobody can knock".to_owned());
-        } else if !services.values().any(|service| service.knock) {
-            warnings.push("no service has knock = true: a knock leads nowhere".to_owned());
-        }
-        if memory.is_some() {
-            warnings.push(
-                "memory: whoever comes from an armed address is led as far as the service's own login"
-                    .to_owned(),
-            );
-        }
-        if secrets.is_some() {
-            warnings.push("static-secrets: whoever hears one said can say it again".to_owned());
-        }
-        Ok(Policy {
+        let mut policy = Policy {
             listen,
             public: read.public(file.public.as_ref(), HTTPS)?,
             fallback,
@@ -234,8 +208,10 @@ impl Policy {
             routes,
             identifiers,
             decide,
-            warnings,
-        })
+            warnings: Vec::new(),
+        };
+        policy.warnings = doubts::of(&policy, &file.route);
+        Ok(policy)
     }
 
     /// Goes on with what the services of the same names had borne under `old`.
@@ -296,99 +272,6 @@ impl Policy {
     }
 }
 
-fn warn_of_routes(routes: &Routes, warnings: &mut Vec<String>) {
-    for route in routes.iter() {
-        if let Some(service) = route.service().filter(|service| service.knock) {
-            let name = &service.name;
-            warnings.push(format!(
-                "the route in line {} opens {name:?} to visitors, though it has knock = true",
-                route.line
-            ));
-        }
-        let mut patterns = route.asks().filter_map(Asked::bytes).flatten();
-        let endless = patterns.any(BytePattern::may_wait_for_ever);
-        if endless {
-            warnings.push(format!(
-                "the regex in line {} does not fail by what other visitors send: they wait with it \
-                 until [timeouts] decide, which shows; begin it with fixed bytes",
-                route.line
-            ));
-        }
-    }
-    for (later, earlier) in routes.covered() {
-        warnings.push(format!(
-            "the route in line {} can never match: the one in line {} takes all of its visitors",
-            later.line, earlier.line
-        ));
-    }
-}
-
-fn warn_of_unreachable(routes: &Routes, tls: Option<&Terminated>, warnings: &mut Vec<String>) {
-    let Some(tls) = tls else { return };
-    for route in routes.iter().filter(|route| !route.terminated) {
-        let patterns = route.asks().find_map(Asked::names);
-        let taken = |name: &&HostName| patterns.into_iter().flatten().any(|one| one.matches(name));
-        for name in tls.names.iter().filter(taken) {
-            warnings.push(format!(
-                "{name} stands in [tls] names, so the route in line {} never gets it; with \
-                 terminated = true it would get what comes inside",
-                route.line
-            ));
-        }
-    }
-}
-
-fn warn_of_targets(
-    services: &BTreeMap<String, Arc<Service>>,
-    listen: &[SocketAddr],
-    warnings: &mut Vec<String>,
-) {
-    for service in services.values() {
-        let name = &service.name;
-        for address in service.target.addresses() {
-            let (Address::Tcp(to) | Address::Tls(to, _)) = address else { continue };
-            let own = |address: &SocketAddr| {
-                let same = to.literal.is_some_and(|to| to.ip() == address.ip());
-                let here = address.ip().is_unspecified() && crate::tls::is_loopback(&to.host);
-                to.port == address.port() && (same || here)
-            };
-            if listen.iter().any(own) {
-                warnings.push(format!("service {name:?} leads back to posternd's own {to}"));
-            }
-        }
-    }
-}
-
-impl Limits {
-    pub const DEFAULT: Limits =
-        Limits { connections: 10_000, undecided: 1024, undecided_per_address: 256 };
-
-    /// What fits into so many descriptors: a connection takes two, and an undecided one may hold its
-    /// website's besides its own.
-    pub fn fit(self, descriptors: usize) -> Limits {
-        // Listeners, files, the admin socket, a clients file being written, and the relay's pipes.
-        const OTHERS: usize = 64 + 2 * crate::relay::pipes::MOST;
-        let undecided = self.undecided.min(descriptors / 8);
-        let left = descriptors.saturating_sub(OTHERS + undecided * 2) / 2;
-        Limits { connections: self.connections.min(left), undecided, ..self }
-    }
-
-    /// How many places visitors may hold: a tenth, and at least 64, are kept for the admitted.
-    pub fn visitors(&self) -> usize {
-        self.connections.saturating_sub(self.kept())
-    }
-
-    /// How many handshakes of one key may be unfinished. Who has many of its hellos, but not the key,
-    /// must not take all that is kept for the admitted.
-    pub fn handshakes_per_key(&self) -> usize {
-        self.kept() / 2
-    }
-
-    fn kept(&self) -> usize {
-        (self.connections / 10).max(64)
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -437,15 +320,5 @@ mod tests {
         assert!(Policy::load(&path).is_err());
         let state = State::of(&path).expect("found");
         assert_eq!(state.clients_file(), dir.path().join("here/clients.toml"));
-    }
-
-    #[test]
-    fn places_fit_the_descriptors() {
-        assert_eq!(Limits::DEFAULT.fit(1_000_000), Limits::DEFAULT);
-        for descriptors in [1024, 4096, 20_000] {
-            let fit = Limits::DEFAULT.fit(descriptors);
-            assert!(fit.connections * 2 + fit.undecided * 2 < descriptors, "{fit:?}");
-            assert!(fit.connections > 0 && fit.undecided > 0, "{fit:?}");
-        }
     }
 }
