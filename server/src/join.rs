@@ -83,8 +83,17 @@ pub async fn join(
             let held = Held { child: Some(child), load: None, ticket };
             return Ok(Link { relay: None, held: held.if_any() });
         }
-        (Target::Pass(path), Stream::Bare(wire)) if untouched => {
-            return Err(hand_over(path, service, dialing, wire, &first_down).await);
+        (Target::Pass(handing), Stream::Bare(wire)) if untouched => {
+            let apart = hand_over(&handing.socket, service, dialing, wire, &first_down).await;
+            // It was not given away: whoever takes connections is not there.
+            let child = match (apart, &handing.otherwise) {
+                (Apart::Failed(Some(Stream::Bare(wire)), _), Some(program)) => {
+                    run_on(program, service, dialing, wire, &first_down).await?
+                }
+                (apart, _) => return Err(apart),
+            };
+            let held = Held { child: Some(child), load: None, ticket };
+            return Ok(Link { relay: None, held: held.if_any() });
         }
         (Target::Upstreams(_) | Target::Exec(_) | Target::Pass(_), stream) => stream,
     };

@@ -64,3 +64,22 @@ fn what_the_readme_shows_is_accepted() {
         assert!(expected.iter().any(|words| warning.contains(words)), "{warning}");
     }
 }
+
+#[test]
+fn what_the_pages_of_contrib_show_is_accepted() {
+    let pages = fs::read_dir(top("contrib/migrate")).expect("pages");
+    let mut shown = 0;
+    for page in pages.map(|page| page.expect("a page").path()) {
+        let text = fs::read_to_string(&page).expect("read");
+        let Some((_, block)) = text.split_once("```toml\n") else { continue };
+        let (block, _) = block.split_once("```").expect("its end");
+        // What is not on this machine, or takes root, is for the tests that run it.
+        let block = block.replace("wasm:/usr/lib/postern/echo.wasm", "unix:/run/echo.sock");
+        let block = block.replace("user   = \"root\"\n", "");
+        let secrets =
+            "[[secret]]\nname = \"phone\"\nservice = \"ssh\"\nline = \"OPEN_SESAME_42\"\n";
+        accepted(&block, secrets);
+        shown += 1;
+    }
+    assert!(shown >= 5, "{shown} pages with a configuration");
+}

@@ -28,6 +28,11 @@ impl Client {
         client
     }
 
+    /// Somebody who has no invite, but ssh.
+    pub fn uninvited(scratch: &Scratch, name: &str) -> Client {
+        Client { home: scratch.dir(name), name: name.to_owned() }
+    }
+
     pub fn home(&self) -> &Path {
         &self.home
     }

@@ -18,17 +18,21 @@ impl Reading<'_> {
             let what = "idle goes with services that are relayed: not with exec: or pass:";
             return Err(self.complain(idle, what));
         }
-        if let (Some(most), Target::Pass(_)) = (max_connections, target) {
+        let runs_a_program = match target {
+            Target::Exec(_) => true,
+            Target::Pass(handing) => handing.otherwise.is_some(),
+            Target::Upstreams(_) => false,
+        };
+        if let (Some(most), Target::Pass(_), false) = (max_connections, target, runs_a_program) {
             let what = "max-connections cannot be kept with pass:, which lets connections go";
             return Err(self.complain(most, what));
         }
         if let Some(most) = max_connections.as_ref().filter(|most| *most.get_ref() == 0) {
             return Err(self.complain(most, "0 would keep everybody out; it must be at least 1"));
         }
-        let max_connections = match (max_connections, target) {
-            (Some(most), _) => Some(*most.get_ref()),
-            (None, Target::Exec(_)) => Some(MOST_CHILDREN),
-            (None, Target::Upstreams(_) | Target::Pass(_)) => None,
+        let max_connections = match max_connections {
+            Some(most) => Some(*most.get_ref()),
+            None => runs_a_program.then_some(MOST_CHILDREN),
         };
         if let (Some(queue), None) = (queue, max_connections) {
             return Err(self.complain(queue, "queue goes with max-connections"));

@@ -12,7 +12,7 @@ use toml::Spanned;
 use super::{Reading, Result};
 use crate::config::{self, OneOrMore};
 use crate::service::{
-    self, Address, Balance, Endpoint, Program, Service, Target, Upstream, Upstreams,
+    self, Address, Balance, Endpoint, Handing, Program, Service, Target, Upstream, Upstreams,
 };
 use crate::sys::{self, Account};
 use crate::tls::{self, Outward, Trust};
@@ -64,22 +64,20 @@ impl Reading<'_> {
     }
 
     fn target(&self, service: &config::Service) -> Result<Target> {
-        let text = match service.to.get_ref() {
-            OneOrMore::One(text) => Some(text.as_str()),
-            OneOrMore::More(_) => None,
+        let texts: Vec<&str> = match service.to.get_ref() {
+            OneOrMore::One(text) => vec![text],
+            OneOrMore::More(texts) => texts.iter().map(|text| text.get_ref().as_str()).collect(),
         };
-        let target = if let Some(command) = text.and_then(|text| text.strip_prefix("exec:")) {
-            Target::Exec(self.program(service, command)?)
-        } else if let Some(path) = text.and_then(|text| text.strip_prefix("pass:")) {
-            if !path.starts_with('/') {
-                let what = "pass: wants the absolute path of a unix socket";
-                return Err(self.complain(&service.to, what));
-            }
-            Target::Pass(path.into())
-        } else {
-            Target::Upstreams(self.upstreams(service)?)
+        let target = match self.taker(service, &texts)? {
+            Some(target) => target,
+            None => Target::Upstreams(self.upstreams(service)?),
         };
-        if let (Some(user), false) = (&service.user, matches!(target, Target::Exec(_))) {
+        let runs_a_program = match &target {
+            Target::Exec(_) => true,
+            Target::Pass(handing) => handing.otherwise.is_some(),
+            Target::Upstreams(_) => false,
+        };
+        if let (Some(user), false) = (&service.user, runs_a_program) {
             return Err(self.complain(user, "user goes with exec: only"));
         }
         if !target.addresses().any(|address| matches!(address, Address::Tls(..))) {
@@ -101,6 +99,35 @@ impl Reading<'_> {
             }
         }
         Ok(target)
+    }
+
+    /// Who gets the connection itself: a program, a process that waits for it, or the one where the other
+    /// is not there.
+    fn taker(&self, service: &config::Service, texts: &[&str]) -> Result<Option<Target>> {
+        let program = |text: Option<&&str>| {
+            let command = text.and_then(|text| text.strip_prefix("exec:"));
+            command.map(|command| self.program(service, command)).transpose()
+        };
+        if let [only] = texts
+            && let Some(program) = program(Some(only))?
+        {
+            return Ok(Some(Target::Exec(program)));
+        }
+        let ([first] | [first, _]) = texts else { return Ok(None) };
+        let Some(path) = first.strip_prefix("pass:") else { return Ok(None) };
+        let otherwise = program(texts.get(1))?;
+        if texts.len() > 1 && otherwise.is_none() {
+            return Ok(None);
+        }
+        Ok(Some(Target::Pass(Handing { otherwise, ..self.handing(service, path)? })))
+    }
+
+    fn handing(&self, service: &config::Service, path: &str) -> Result<Handing> {
+        if !path.starts_with('/') {
+            let what = "pass: wants the absolute path of a unix socket";
+            return Err(self.complain(&service.to, what));
+        }
+        Ok(Handing::to(path))
     }
 
     fn upstreams(&self, service: &config::Service) -> Result<Upstreams> {

@@ -4,12 +4,12 @@ use postern_shared::sniff::{Kinds, LETTERS, Sniff, sniff};
 
 use super::*;
 use crate::nets::Nets;
-use crate::service::Target;
+use crate::service::{Handing, Target};
 
 const LOCAL: IpAddr = IpAddr::V4(Ipv4Addr::LOCALHOST);
 
 fn route(number: usize, asked: Vec<Asked>) -> Route {
-    let target = Target::Pass("/nowhere".into());
+    let target = Target::Pass(Handing::to("/nowhere"));
     let service = Service::new(number.to_string(), target, Duration::from_secs(5));
     let conditions =
         asked.into_iter().map(|asked| Condition { written: String::new(), asked }).collect();

@@ -15,7 +15,7 @@ use tokio::time::{Instant, timeout};
 use super::exec::{self, Child};
 use super::pass::Taker;
 use super::upstream::{Address, Load, Upstream, Upstreams};
-use super::{Endpoint, Service, Target};
+use super::{Endpoint, Program, Service, Target};
 use crate::stream::Stream;
 use crate::wire::{Then, Wire};
 
@@ -73,25 +73,34 @@ pub async fn connect(service: &Service, dialing: &Dialing) -> Result<Reached, Fa
             }
             None => reach_one_of(service, upstreams, dialing).await,
         },
-        Target::Exec(program) => {
-            let failed = |source| Failure::Exec { program: program.path.clone(), source };
-            program.is_there().map_err(failed)?;
-            let (ours, theirs) = Wire::pair().map_err(failed)?;
-            let child = exec::spawn(program, theirs, dialing).await.map_err(failed)?;
-            Ok(Reached { child: Some(child), ..Reached::near(ours) })
-        }
-        Target::Pass(path) => {
-            let failed = |source| Failure::Unix { to: path.clone(), source };
+        Target::Exec(program) => run(program, dialing).await,
+        Target::Pass(handing) => {
             let handed = async {
-                let taker = Taker::connect(path).await?;
+                let taker = Taker::connect(&handing.socket).await?;
                 let (ours, theirs) = Wire::pair()?;
                 taker.hand_over(theirs, &header(service, dialing)).await?;
                 Ok(Reached::near(ours))
             };
             let handed = timeout(service.connect, handed).await;
-            handed.unwrap_or_else(|_| Err(io::ErrorKind::TimedOut.into())).map_err(failed)
+            match (
+                handed.unwrap_or_else(|_| Err(io::ErrorKind::TimedOut.into())),
+                &handing.otherwise,
+            ) {
+                (Ok(reached), _) => Ok(reached),
+                (Err(_), Some(program)) => run(program, dialing).await,
+                (Err(source), None) => Err(Failure::Unix { to: handing.socket.clone(), source }),
+            }
         }
     }
+}
+
+/// The program on one end of a socket pair.
+async fn run(program: &Program, dialing: &Dialing) -> Result<Reached, Failure> {
+    let failed = |source| Failure::Exec { program: program.path.clone(), source };
+    program.is_there().map_err(failed)?;
+    let (ours, theirs) = Wire::pair().map_err(failed)?;
+    let child = exec::spawn(program, theirs, dialing).await.map_err(failed)?;
+    Ok(Reached { child: Some(child), ..Reached::near(ours) })
 }
 
 /// The PROXY header for the service; empty where it wants none.
@@ -241,7 +250,7 @@ mod tests {
             let peer = text.parse().expect("an address");
             Dialing { peer, local: peer, sni: None, bytes_follow: false }
         };
-        let nowhere = Target::Pass("/nowhere".into());
+        let nowhere = Target::Pass(super::super::Handing::to("/nowhere"));
         let mut service = Service::new("it", nowhere, Duration::from_secs(1));
         let (far, near) = (peer("203.0.113.7:1"), peer("127.0.0.1:1"));
         for (failure, says) in failures {

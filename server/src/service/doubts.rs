@@ -4,7 +4,7 @@ use std::path::Path;
 
 use rustix::process::geteuid;
 
-use super::{Program, Service, Target};
+use super::{Handing, Program, Service, Target};
 use crate::sys;
 
 impl Service {
@@ -13,7 +13,11 @@ impl Service {
         let mut doubts = match &self.target {
             Target::Upstreams(_) => Vec::new(),
             Target::Exec(program) => doubts_of_program(program),
-            Target::Pass(path) => doubts_of_taker(path, self.knock),
+            Target::Pass(handing) => {
+                let mut doubts = doubts_of_taker(handing, self.knock);
+                doubts.extend(handing.otherwise.iter().flat_map(doubts_of_program));
+                doubts
+            }
         };
         if self.knock && knocks_in_tls && matches!(self.target, Target::Exec(_) | Target::Pass(_)) {
             doubts.push(
@@ -67,10 +71,10 @@ fn doubts_of_program(program: &Program) -> Vec<String> {
     doubts
 }
 
-fn doubts_of_taker(path: &Path, knock: bool) -> Vec<String> {
+fn doubts_of_taker(handing: &Handing, knock: bool) -> Vec<String> {
     let mut doubts = Vec::new();
-    if !path.exists() {
-        doubts.push(format!("there is no socket {}", path.display()));
+    if handing.otherwise.is_none() && !handing.socket.exists() {
+        doubts.push(format!("there is no socket {}", handing.socket.display()));
     }
     if knock {
         doubts

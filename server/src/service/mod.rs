@@ -13,7 +13,6 @@ mod upstream;
 
 use std::fmt;
 use std::net::{IpAddr, SocketAddr};
-use std::path::PathBuf;
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
@@ -27,6 +26,7 @@ pub use exec::{Child, Program, set_open_files};
 pub use health::watch_health;
 pub(crate) use limits::MOST_CHILDREN;
 pub use limits::{Bearing, Over, Ticket};
+pub use pass::Handing;
 pub(crate) use pass::Taker;
 pub use rate::Rate;
 pub use upstream::{Address, Load, Upstream, Upstreams};
@@ -62,8 +62,8 @@ pub enum Target {
     Upstreams(Upstreams),
     /// A child process for each connection.
     Exec(Program),
-    /// A process that takes the connection itself, at this unix socket.
-    Pass(PathBuf),
+    /// A process that takes the connection itself.
+    Pass(Handing),
 }
 
 impl Target {

@@ -10,9 +10,24 @@
 
 use std::io;
 use std::os::fd::OwnedFd;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
+use super::Program;
 use crate::wire::Wire;
+
+/// Where connections are handed to.
+#[derive(Debug)]
+pub struct Handing {
+    pub socket: PathBuf,
+    /// What is run where nobody takes them.
+    pub otherwise: Option<Program>,
+}
+
+impl Handing {
+    pub fn to(socket: impl Into<PathBuf>) -> Handing {
+        Handing { socket: socket.into(), otherwise: None }
+    }
+}
 
 const NO_HEADER: &[u8] = &[0];
 

@@ -5,6 +5,7 @@ mod haproxy;
 mod hellos;
 mod net_proxy;
 mod sslh;
+mod tcpmux;
 
 use std::fs;
 use std::io::Read;
@@ -17,6 +18,14 @@ use postern_tests::{Posternd, Scratch};
 /// posternd with what a page of `contrib/migrate` says under "Ours". Each address there is replaced by the
 /// one of a program that runs.
 fn ours(scratch: &Scratch, page: &str, services: &[(&str, SocketAddr)]) -> Posternd {
+    let quoted = |address: &str| format!("\"tcp://{address}\"");
+    let services: Vec<_> =
+        services.iter().map(|(shown, real)| (quoted(shown), quoted(&real.to_string()))).collect();
+    adapted(scratch, page, &services)
+}
+
+/// The same with any words of it replaced.
+fn adapted(scratch: &Scratch, page: &str, words: &[(String, String)]) -> Posternd {
     let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../contrib/migrate").join(page);
     let text = fs::read_to_string(path).expect("read the page");
     let (_, ours) = text.split_once("```toml\n").expect("a block of TOML");
@@ -25,10 +34,9 @@ fn ours(scratch: &Scratch, page: &str, services: &[(&str, SocketAddr)]) -> Poste
         .replace("0.0.0.0:443", "127.0.0.1:0")
         .replace("\"/var/lib/postern\"", "\"state\"")
         .replace("\"syslog\"", "\"syslog:log.sock\"");
-    for (shown, real) in services {
-        let (shown, real) = (format!("\"tcp://{shown}\""), format!("\"tcp://{real}\""));
-        assert_eq!(config.matches(&shown).count(), 1, "{page} names {shown} once");
-        config = config.replace(&shown, &real);
+    for (shown, real) in words {
+        assert_eq!(config.matches(shown).count(), 1, "{page} has {shown} once");
+        config = config.replace(shown, real);
     }
     Posternd::start(scratch, &config)
 }
