@@ -12,6 +12,7 @@ use postern_shared::invite::{Invite, PREFIX};
 use postern_shared::knock::{Carrier, ClientKey, Locator, ServerId, Token};
 use postern_shared::proxy::{self, Version};
 use postern_shared::reader::Reader;
+use postern_shared::sniff::datagram::DatagramKind;
 use postern_shared::sniff::{Interest, Kind, LETTERS, Protocol, Sniff, sniff as sniff_bytes};
 
 pub fn hello(data: &[u8]) {
@@ -81,6 +82,23 @@ pub fn sniff(data: &[u8]) {
             assert_eq!(alone, Sniff::Found(Protocol::Plain(kind)), "whoever else is waited for");
         }
     }
+}
+
+/// Each protocol has first bytes and lengths that no other has.
+pub fn datagram(data: &[u8]) {
+    let Some(kind) = DatagramKind::of(data) else {
+        return;
+    };
+    let own = match (kind, data) {
+        (DatagramKind::Quic, [0x80..=0xff, ..]) => data.len() >= 1200,
+        (DatagramKind::WireGuard, [1, 0, 0, 0, ..]) => data.len() == 148,
+        (DatagramKind::WireGuard, [4, 0, 0, 0, ..]) => data.len().is_multiple_of(16),
+        (DatagramKind::OpenVpn, [8 | 56 | 80, ..]) => data.len() % 4 == 2 || data.len() > 300,
+        (DatagramKind::Dtls, [22, 0xfe, ..]) => data.len() >= 27,
+        (DatagramKind::Stun, [0..=0x3f, ..]) => data.len().is_multiple_of(4),
+        _ => false,
+    };
+    assert!(own, "{kind:?} of {} bytes", data.len());
 }
 
 /// The protocols by their number, lowest bit first; then letters, lines and paths.

@@ -18,6 +18,11 @@ fn sniff() {
 }
 
 #[test]
+fn datagram() {
+    replay("datagram", properties::datagram);
+}
+
+#[test]
 fn token() {
     replay("token", properties::token);
 }

@@ -117,6 +117,11 @@ impl Batch {
         self.lengths.len()
     }
 
+    /// Whether there may well be more.
+    pub(crate) fn is_full(&self) -> bool {
+        self.len() == MOST
+    }
+
     pub(crate) fn get(&self, number: usize) -> Option<&[u8]> {
         let length = *self.lengths.get(number)?;
         let start = number * SLOT;

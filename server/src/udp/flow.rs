@@ -160,21 +160,24 @@ impl Flow {
             let moved = self.upstream.async_io(interest, |upstream| {
                 BATCH.with_borrow_mut(|batch| {
                     batch.receive(upstream.as_fd())?;
-                    let all = 0..batch.len();
-                    Ok(batch.send(all, self.listening.socket().as_fd(), Some(&self.ends)))
+                    let way = self.listening.socket().as_fd();
+                    let sent = batch.send(0..batch.len(), way, Some(&self.ends));
+                    Ok((sent, batch.is_full()))
                 })
             });
             match moved.await {
-                Ok(sent) => {
+                Ok((sent, was_full)) => {
                     self.pulse.down(flows.now());
                     self.down.add(&sent);
                     if sent.error.is_some_and(|error| error.kind() == io::ErrorKind::WouldBlock) {
                         way.clear_ready();
                     }
+                    if was_full {
+                        yield_now().await;
+                    }
                 }
                 Err(error) => return self.end(FlowOutcome::UpstreamDown, Some(error)),
             }
-            yield_now().await;
         }
     }
 }

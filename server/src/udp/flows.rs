@@ -15,7 +15,7 @@ use tokio::runtime::Handle;
 use tokio::time::Instant;
 
 use super::flow::{Flow, FlowOutcome, Life, serve};
-use super::listen::Listening;
+use super::listen::{BUFFER, Listening};
 use super::table::{Pair, Pulse, Table};
 use super::{Route, Udp};
 use crate::sys;
@@ -139,6 +139,7 @@ impl Flows {
 fn connect(to: SocketAddr) -> io::Result<OwnedFd> {
     let socket = Socket::new(Domain::for_address(to), Type::DGRAM, Some(Protocol::UDP))?;
     socket.set_nonblocking(true)?;
+    let _ = socket.set_recv_buffer_size(BUFFER);
     socket.connect(&to.into())?;
     Ok(socket.into())
 }

@@ -34,8 +34,8 @@ use crate::sys;
 use crate::sys::datagrams::{Batch, Ends, tell_local_address};
 use crate::workers::Workers;
 
-/// What one socket may hold for all of its flows; the kernel gives less where `net.core.rmem_max` is lower.
-const BUFFER: usize = 4 * 1024 * 1024;
+/// What a socket may hold; the kernel gives less where `net.core.rmem_max` is lower. Services send in bursts.
+pub(super) const BUFFER: usize = 4 * 1024 * 1024;
 
 /// How long to let flows end when receiving fails.
 const PAUSE: Duration = Duration::from_millis(100);
@@ -215,8 +215,10 @@ impl Reception {
                     sleep(PAUSE).await;
                 }
             }
-            // Flows that gave way end before others begin.
-            yield_now().await;
+            if batch.is_full() {
+                // Flows that gave way end before others begin.
+                yield_now().await;
+            }
         }
     }
 
