@@ -59,7 +59,7 @@ impl Talk {
 
 #[test]
 fn a_flood_from_one_address_pushes_out_its_own() {
-    let talk = Talk::start("flows = 1000\nflows-per-address = 16\nidle = \"5s\"");
+    let talk = Talk::start("flows = 1000\nflows-per-address = 16\nidle = \"15s\"");
     let neighbour = Peer::at(Ipv4Addr::new(127, 0, 0, 201));
     // It said one thing only, and is still no prey of another's flood.
     let by = neighbour.ask(talk.at(), &quic_initial());
@@ -77,7 +77,7 @@ fn a_flood_from_one_address_pushes_out_its_own() {
 /// As of forged source addresses: none of them ever hears an answer, and so none goes on.
 #[test]
 fn a_flood_from_everywhere_leaves_those_who_talk() {
-    let talk = Talk::start("flows = 256\nidle = \"5s\"");
+    let talk = Talk::start("flows = 256\nidle = \"10s\"");
     let (at, initial) = (talk.at(), quic_initial());
     let mut most = 0;
     for number in 0..FLOOD {
@@ -147,8 +147,11 @@ fn few_descriptors_are_fewer_flows() {
         let [high, low] = number.to_be_bytes();
         Peer::at(Ipv4Addr::new(127, 1, high, low)).send(at, b"x");
     }
+    // The last to come may have found that those who gave way had not ended yet.
+    let most = hard as u64 / 8;
     until("as many flows as there may be", || {
-        (server.status()["udp"]["flows"] == hard as u64 / 8).then_some(())
+        let flows = server.status()["udp"]["flows"].as_u64()?;
+        (most - 1..=most).contains(&flows).then_some(())
     });
     assert!(server.descriptors() < hard);
 }
