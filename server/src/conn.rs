@@ -121,9 +121,8 @@ async fn way_in(house: &House, arrival: Arrival, record: &mut Record) -> Result<
     let mut place = house.places.undecided(peer.ip(), &policy.limits);
     loop {
         let mut early = Early::new(stage.fallback.clone(), stage.dialing.clone());
-        let wants = |seen: &Seen, bytes: &[u8]| stage.wants(&policy, seen, bytes);
-        let decided = decide(&mut front, &mut early, &mut place, &stage.patience, wants);
-        let (seen, mut rest) = match decided.await {
+        let decided = decide(&mut front, &mut early, &mut place, &stage.patience).await;
+        let (seen, mut rest) = match decided {
             Decided::Seen(seen, rest) => (seen, rest),
             Decided::WebsiteFirst(first) => {
                 drop(place);

@@ -37,14 +37,13 @@ pub struct Rest {
     pub until: Instant,
 }
 
-/// Looks until the first bytes are decided, the time is up, or somebody else decides. `wants` says how
-/// many bytes must have come to tell what becomes of what was seen, where these are too few.
+/// Looks until it is known what the first bytes are, the time is up, or somebody else decides. What routes
+/// ask of bytes besides is looked at later: a knock is not to wait for it.
 pub async fn decide(
     front: &mut Front,
     early: &mut Early,
     place: &mut Undecided,
     patience: &Patience,
-    wants: impl Fn(&Seen, &[u8]) -> Option<usize>,
 ) -> Decided {
     let opened = Instant::now();
     let deadline = opened + patience.decide;
@@ -54,18 +53,15 @@ pub async fn decide(
         let more = still == Still::Bytes;
         let silence = patience.silent_after.filter(|_| front.seen().is_empty());
         let interest = if more { patience.interest } else { patience.interest.in_protocols() };
-        let seen = match sniff(front.seen(), &interest) {
-            Sniff::Found(protocol) => Ok(Seen::Protocol(protocol)),
-            Sniff::NeedMore(want) if more => Err(want),
-            Sniff::Unknown if more && silence.is_some() => Err(1),
-            Sniff::NeedMore(_) | Sniff::Unknown | Sniff::Malformed => Ok(Seen::Other),
-        };
-        let want = match seen {
-            Err(want) => want,
-            Ok(seen) => match wants(&seen, front.seen()).filter(|_| more) {
-                Some(want) => want,
-                None => return Decided::Seen(seen, rest(still)),
-            },
+        let want = match sniff(front.seen(), &interest) {
+            Sniff::Found(protocol) => {
+                return Decided::Seen(Seen::Protocol(protocol), rest(still));
+            }
+            Sniff::NeedMore(want) if more => want,
+            Sniff::Unknown if more && silence.is_some() => 1,
+            Sniff::NeedMore(_) | Sniff::Unknown | Sniff::Malformed => {
+                return Decided::Seen(Seen::Other, rest(still));
+            }
         };
         // `biased`: only who has to wait costs timers and a place.
         tokio::select! {

@@ -15,7 +15,7 @@ use crate::gate::{Entrant, Holder, Pass, Shown, Verdict};
 use crate::house::House;
 use crate::ops::outcome::{Record, Way};
 use crate::policy::Policy;
-use crate::route::{Answers, Choice, Facts, Inside, Seen, Still};
+use crate::route::{Answers, Facts, Inside, Seen};
 use crate::service::{Dialing, Service};
 
 /// Nobody's letters. By them is judged whoever shows nothing like a knock: were he not judged at all, the
@@ -114,15 +114,6 @@ impl Stage {
         match self.depth {
             Depth::Outside => Way::Fallback,
             Depth::Inside { .. } => Way::Visitors,
-        }
-    }
-
-    /// How many bytes it takes to tell which route is taken, where these are too few. Identifiers are asked
-    /// later: a knock is judged first.
-    pub fn wants(&self, policy: &Policy, seen: &Seen, bytes: &[u8]) -> Option<usize> {
-        match policy.routes.choose(&self.facts(seen, bytes, Answers::NONE), Still::Bytes) {
-            Choice::Open(want) => Some(want),
-            Choice::Found(_) | Choice::Ask(_) => None,
         }
     }
 

@@ -4,6 +4,8 @@ use std::io::Write;
 use std::net::{Ipv4Addr, SocketAddr};
 use std::process::Command;
 
+use postern_shared::knock::Carrier;
+use postern_tests::client::feed;
 use postern_tests::net::{
     End, Seen, Then, connect, connect_from, free_port, local, on_free_ports, read_all, without_date,
 };
@@ -408,4 +410,17 @@ service = "other"
         format!("the route in line {later} can never match: the one in line {earlier} takes");
     assert!(said.contains(&never), "{never} in {said}");
     assert!(said.contains("does not fail by what other visitors send"), "{said}");
+}
+
+/// However much of first bytes a route would look at.
+#[test]
+fn a_knock_waits_for_no_route() {
+    let world = World::with("[[route]]\nregex = ['(?s)\\x16.*never']\nservice = \"web\"\n");
+    for carrier in Carrier::ALL {
+        let output = feed(&mut world.client.connect(&["--carrier", carrier.name()]), b"x\r\n");
+        assert!(output.stdout.starts_with(b"SSH-2.0-"), "{carrier}: {output:?}");
+        let line = world.server.connection(|line| line["carrier"] == carrier.name());
+        // The route is open until 1024 bytes have come, or for 30 s.
+        assert!(line["ms"].as_u64().is_some_and(|ms| ms < 20_000), "{line}");
+    }
 }
