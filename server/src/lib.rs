@@ -4,6 +4,7 @@
 //! (`service`), relay (`relay`), one outcome (`ops`). Datagrams have a shorter one: `udp`.
 
 pub mod access;
+mod admit;
 pub mod boot;
 pub mod certificate;
 pub mod cli;
@@ -29,6 +30,7 @@ pub mod listen;
 pub mod liveness;
 mod nets;
 pub mod ops;
+mod pair;
 pub mod places;
 pub mod policy;
 pub mod read_ahead;
@@ -41,5 +43,6 @@ pub mod stream;
 mod sys;
 pub mod tls;
 pub mod udp;
+mod visit;
 pub mod wire;
 pub mod workers;

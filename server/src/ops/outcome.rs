@@ -12,7 +12,7 @@ use crate::conn::Arrival;
 use crate::gate::{Entrant, Holder};
 use crate::house::House;
 use crate::relay::{End, Moved, Side};
-use crate::service::{Service, Target};
+use crate::service::{Failure, Service, Target};
 
 /// The end of a connection.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -146,6 +146,18 @@ pub struct Record {
 }
 
 impl Record {
+    /// Why the service could not be reached.
+    pub fn note_failure(&mut self, failure: &Failure) -> Outcome {
+        self.failure = Some(failure.to_string().into());
+        match failure {
+            Failure::Timeout => Outcome::ConnectTimeout,
+            Failure::Connect { .. }
+            | Failure::Unix { .. }
+            | Failure::Tls { .. }
+            | Failure::Exec { .. } => Outcome::UpstreamDown,
+        }
+    }
+
     pub fn note(&mut self, entrant: &Entrant) {
         self.holder = Some(entrant.holder());
         self.by = Some(entrant.by());
