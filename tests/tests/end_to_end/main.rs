@@ -12,6 +12,7 @@ mod forwarding;
 mod hellos;
 mod inherited;
 mod inside;
+mod introduced;
 mod invisible;
 mod keys;
 mod knocks;
