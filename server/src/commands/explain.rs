@@ -89,8 +89,9 @@ fn in_words(seen: &Seen, silent: bool) -> String {
     match seen {
         Seen::Protocol(Protocol::Tls(hello)) => {
             let name = hello.sni().map_or("no name".to_owned(), ToString::to_string);
-            let alpn = hello.alpn().map(|name| format!(" {}", name.escape_ascii()));
-            format!("tls for {name}, alpn{}", alpn.collect::<String>())
+            let alpn: Vec<_> = hello.alpn().map(|name| name.escape_ascii().to_string()).collect();
+            let alpn = if alpn.is_empty() { "none".to_owned() } else { alpn.join(" ") };
+            format!("tls for {name}, alpn {alpn}")
         }
         Seen::Protocol(Protocol::Letters(_)) => {
             "the form of a knock in letters; as if it were refused:".to_owned()
