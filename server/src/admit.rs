@@ -107,23 +107,25 @@ pub(crate) async fn admit(
         part(client, entrant.acknowledgement(Status::Busy)).await;
         return Err(Outcome::Shed);
     };
-    // Its key may have been revoked before the tunnel was listed.
-    if !house.still_knows(&holder) {
-        return Err(Outcome::Revoked);
-    }
     if !service.lets_in(peer, Some(&holder)).await {
         record.refused = Some("access");
         part(client, entrant.acknowledgement(Status::Denied)).await;
         return Err(Outcome::Rejected);
     }
-    let ticket = match service.enter(peer.ip()).await {
-        Ok(ticket) => ticket,
-        Err(over) => {
+    let ticket = match client.unless_reset(service.enter(peer.ip())).await {
+        None => return Err(Outcome::ClientReset),
+        Some(Ok(ticket)) => ticket,
+        Some(Err(over)) => {
             record.failure = Some(over.name().into());
             part(client, entrant.acknowledgement(Status::Busy)).await;
             return Err(Outcome::Shed);
         }
     };
+    // Its key may have been revoked before the tunnel was listed, or while it waited: a program would be
+    // started for it still, and what is handed over is not cut any more.
+    if !house.still_knows(&holder) {
+        return Err(Outcome::Revoked);
+    }
     policy.liveness.watch(client.wire());
     let first_down = entrant.acknowledgement(Status::Ok).map(Vec::from).unwrap_or_default();
     let liveness = Some(&policy.liveness);

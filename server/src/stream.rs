@@ -1,6 +1,7 @@
 //! One side of a connection as the relay sees it: bytes in, bytes out, with or without TLS around the
 //! socket, which stays in sight. Decides nothing.
 
+use std::future::poll_fn;
 use std::io;
 use std::pin::Pin;
 use std::task::{Context, Poll, ready};
@@ -36,6 +37,15 @@ impl Stream {
         match self {
             Stream::Bare(wire) => wire,
             Stream::Tls(tls) => tls.get_ref().0.wire(),
+        }
+    }
+
+    /// Waits for that; `None` if the peer resets meanwhile: nothing is kept for somebody who is gone.
+    pub async fn unless_reset<T>(&self, wait: impl Future<Output = T>) -> Option<T> {
+        tokio::select! {
+            biased;
+            done = wait => Some(done),
+            () = poll_fn(|cx| self.wire().poll_broken(cx)) => None,
         }
     }
 

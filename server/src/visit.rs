@@ -42,9 +42,13 @@ pub(crate) async fn visit(
         client.reset().await;
         return Err(Outcome::Rejected);
     }
-    let ticket = match service.enter(peer.ip()).await {
-        Ok(ticket) => ticket,
-        Err(over) => {
+    let ticket = match client.unless_reset(service.enter(peer.ip())).await {
+        None => {
+            early.reset().await;
+            return Err(Outcome::ClientReset);
+        }
+        Some(Ok(ticket)) => ticket,
+        Some(Err(over)) => {
             record.failure = Some(over.name().into());
             client.reset().await;
             return Err(Outcome::Shed);

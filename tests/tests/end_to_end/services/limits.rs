@@ -7,7 +7,7 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use postern_shared::knock::{Carrier, Status};
-use postern_tests::net::{connect, connect_from, read_all};
+use postern_tests::net::{connect, connect_from, read_all, reset};
 use postern_tests::process::text;
 use postern_tests::{End, Knocker, Posternd, Scratch, TcpService, World, failure, success, until};
 
@@ -137,6 +137,51 @@ fn whoever_knocks_is_told_that_it_is_busy() {
     until("the place", || {
         world.client.ssh(Carrier::Plain, "true").status().is_ok_and(|s| s.success()).then_some(())
     });
+}
+
+#[test]
+fn a_key_that_is_revoked_while_it_waits_is_not_let_in() {
+    let world = World::start();
+    let limits = "knock = true\nmax-connections = 1\nqueue = 1\nconnect = \"10m\"\n";
+    world.server.configure(&world.config.replace("knock = true\n", limits));
+    success(&mut world.server.command(&["reload"]));
+    let mut inside = connect(world.server.address());
+    inside.write_all(&Knocker::new(&world.invite).plain()).expect("knock");
+    inside.read_exact(&mut [0; 4]).expect("sshd speaks");
+
+    let mut waiting = Knocker::new(&world.server.invite("waiting", &["--service", "ssh"]));
+    waiting.header.ack = true;
+    let mut stream = connect(world.server.address());
+    stream.write_all(&waiting.plain()).expect("knock");
+    world.server.tunnel_of("waiting");
+    success(&mut world.server.command(&["client", "revoke", "waiting"]));
+    drop(inside);
+    assert_eq!(read_all(&mut stream).bytes, b"", "not even that it was let in");
+    let line = world.server.connection(|line| line["client"] == "waiting");
+    assert_eq!(line["outcome"], "revoked");
+}
+
+#[test]
+fn whoever_resets_while_he_waits_leaves_the_queue() {
+    let (scratch, echo) = (Scratch::new(), TcpService::echo());
+    let lines = format!(
+        "to = \"tcp://{}\"\nmax-connections = 1\nqueue = 2\nconnect = \"10m\"\n",
+        echo.address()
+    );
+    let server = serving(&scratch, &lines);
+    let first = visit(&server).expect("a place");
+    let visitors = |count: u64| {
+        until("them", || (server.status()["places"]["visitors"] == count).then_some(()));
+    };
+    for _ in 0..2 {
+        let mut gone = connect(server.address());
+        gone.write_all(b"hi\n").expect("sent");
+        visitors(2);
+        reset(gone);
+        visitors(1);
+    }
+    drop(first);
+    assert!(until("the place", || visit(&server)).peer_addr().is_ok());
 }
 
 #[test]
