@@ -132,8 +132,8 @@ pub(crate) struct Settled {
     pub(crate) account: Option<Account>,
 }
 
-/// Has the child lead a session of its own, with no descriptor beyond the standard three. Its signal mask
-/// is emptied by std.
+/// Has the child lead a session of its own, with no descriptor beyond the standard three, and no capability
+/// but those of its account. Its signal mask is emptied by std.
 pub(crate) fn settle(command: &mut Command, settled: Settled) {
     let settle = move || -> io::Result<()> {
         rustix::process::setsid()?;
@@ -143,6 +143,8 @@ pub(crate) fn settle(command: &mut Command, settled: Settled) {
         if let Some(account) = &settled.account {
             become_user(account)?;
         }
+        // What posternd may by AmbientCapabilities= of systemd is not for what it runs (capabilities(7)).
+        rustix::thread::clear_ambient_capability_set()?;
         // Ours are closed on exec all; this is for what whoever started posternd left open. Kernels
         // before 5.11 do not know it.
         // SAFETY: flags are set on descriptors; none is closed here.

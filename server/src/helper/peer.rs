@@ -4,7 +4,6 @@
 use std::future::pending;
 use std::io;
 use std::os::fd::OwnedFd;
-use std::os::unix::process::CommandExt;
 use std::path::Path;
 use std::pin::Pin;
 use std::process::{Command, Stdio};
@@ -21,6 +20,7 @@ use tokio::time::{Instant, timeout};
 use tracing::debug;
 
 use super::Address;
+use crate::service::settle;
 use crate::sys;
 
 /// How long a child that is told to end (by the end of its input and SIGTERM) may take for it before SIGKILL.
@@ -65,23 +65,19 @@ async fn connect(path: &Path) -> io::Result<Peer> {
     Ok(Peer { answers: Box::pin(answers), questions: Box::pin(questions), process, remarks })
 }
 
-/// In a process group of its own, and with nothing of posternd's environment that could be a secret.
+/// Settled as the programs of services are, and with nothing of posternd's environment that could be a
+/// secret.
 fn spawn(command: &[String]) -> io::Result<Peer> {
     let Some((program, arguments)) = command.split_first() else {
         return Err(io::ErrorKind::InvalidInput.into());
     };
     let path = std::env::var_os("PATH").unwrap_or_else(|| DEFAULT_PATH.into());
     let kept = ["LANG", "TZ"].map(|name| std::env::var_os(name).map(|value| (name, value)));
-    let mut child = Command::new(program)
-        .args(arguments)
-        .env_clear()
-        .env("PATH", path)
-        .envs(kept.into_iter().flatten())
-        .stdin(Stdio::piped())
-        .stdout(Stdio::piped())
-        .stderr(Stdio::piped())
-        .process_group(0)
-        .spawn()?;
+    let mut command = Command::new(program);
+    command.args(arguments).env_clear().env("PATH", path).envs(kept.into_iter().flatten());
+    command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
+    settle(&mut command, None);
+    let mut child = command.spawn()?;
     let (stdin, stdout, stderr) = (child.stdin.take(), child.stdout.take(), child.stderr.take());
     // Its status is taken here and by nobody else: std keeps nothing but the number.
     let mut running = Running { pid: Pid::from_child(&child), reaped: false, ended: None };

@@ -5,7 +5,8 @@
 //! The child leads a session of its own. Of posternd's environment it gets PATH, LANG and TZ; REMOTE_ADDR
 //! and REMOTE_PORT are the client's (as systemd.exec(5) has it), also where the socket does not tell.
 //! HOME, USER, LOGNAME and SHELL are there where it runs as another user. Its standard error is
-//! posternd's, and its limit on open files the one that posternd was started with.
+//! posternd's, and its limit on open files the one that posternd was started with. Capabilities that posternd
+//! has without being root (AmbientCapabilities=) it has not.
 
 use std::io;
 use std::os::fd::OwnedFd;
@@ -40,6 +41,11 @@ pub fn set_open_files(limit: Rlimit) {
     let _ = OPEN_FILES.set(limit);
 }
 
+/// Settles a child, for the rights of this account or posternd's own.
+pub(crate) fn settle(command: &mut Command, account: Option<Account>) {
+    sys::settle(command, Settled { open_files: OPEN_FILES.get().cloned(), account });
+}
+
 /// What `exec:` runs.
 #[derive(Clone, Debug)]
 pub struct Program {
@@ -70,9 +76,7 @@ impl Program {
             command.env("HOME", &account.home).env("SHELL", &account.shell);
             command.env("USER", &account.name).env("LOGNAME", &account.name);
         }
-        let settled =
-            Settled { open_files: OPEN_FILES.get().cloned(), account: self.account.clone() };
-        sys::settle(&mut command, settled);
+        settle(&mut command, self.account.clone());
         command
     }
 }
@@ -192,5 +196,38 @@ fn reap(pid: Pid) -> bool {
             true
         }
         Err(_) => true,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use rustix::thread::{
+        CapabilitySet, capabilities, configure_capability_in_ambient_set, set_capabilities,
+    };
+
+    use super::*;
+
+    #[test]
+    fn a_child_has_no_ambient_capability() {
+        let low_ports = CapabilitySet::NET_BIND_SERVICE;
+        let mut own = capabilities(None).expect("told");
+        if !own.permitted.contains(low_ports) {
+            eprintln!("skipped: there is no capability to pass on; run as root");
+            return;
+        }
+        // This thread's, and so of no other test.
+        own.inheritable |= low_ports;
+        set_capabilities(None, own).expect("set");
+        configure_capability_in_ambient_set(low_ports, true).expect("raised");
+        let ambient = |settled: bool| {
+            let mut command = Command::new("/bin/grep");
+            command.args(["CapAmb", "/proc/self/status"]);
+            if settled {
+                settle(&mut command, None);
+            }
+            String::from_utf8(command.output().expect("it runs").stdout).expect("text")
+        };
+        assert_eq!(ambient(false), "CapAmb:\t0000000000000400\n");
+        assert_eq!(ambient(true), "CapAmb:\t0000000000000000\n");
     }
 }

@@ -314,6 +314,20 @@ fn an_identifier_that_dies_is_started_again() {
 }
 
 #[test]
+fn an_identifier_leads_a_session_of_its_own() {
+    // Fields 5 and 6 of proc_pid_stat(5): its process group and its session.
+    let script = r#"read -r stat < /proc/$$/stat
+set -- $stat
+[ "$5 $6" = "$$ $$" ] && says=yes || says=no
+while read -r number _; do echo "$number $says"; done
+"#;
+    let house = House::puppet();
+    house.scratch.write("own.sh", script);
+    house.reload(&ONE.replace("/usr/bin/python3 DIR/puppet.py DIR/pids", "/bin/sh DIR/own.sh"));
+    house.answers();
+}
+
+#[test]
 fn an_identifier_that_talks_nonsense_is_started_again() {
     fails_and_is_started_again(&[
         ("garbage", "web", "it said \\\"nonsense"),
