@@ -28,6 +28,10 @@ const FUEL: u64 = 1_000_000;
 const MEMORY: usize = 1 << 20;
 pub const MOST_MODULE: u64 = 1 << 20;
 
+/// An instance's tables, and the places in each: compilers make one, with a place for each function.
+const TABLES: usize = 4;
+const PLACES: usize = 8192;
+
 /// Levels of calls.
 const DEEPEST: usize = 256;
 
@@ -83,7 +87,12 @@ impl Module {
     }
 
     fn run(&self, bytes: &[u8]) -> Result<Reply, Error> {
-        let limits = StoreLimitsBuilder::new().memory_size(MEMORY).memories(1).tables(4).build();
+        let limits = StoreLimitsBuilder::new()
+            .memory_size(MEMORY)
+            .memories(1)
+            .tables(TABLES)
+            .table_elements(PLACES)
+            .build();
         let mut store = Store::new(self.module.engine(), limits);
         store.limiter(|limits| limits);
         store.set_fuel(FUEL)?;
@@ -244,6 +253,11 @@ mod tests {
         assert!(refused.contains("env") || refused.contains("import"), "{refused}");
         let greedy = format!("(module (memory (export \"memory\") 17) {right})");
         assert!(whole(&greedy).is_err());
+        // Each place of a table takes memory too.
+        let page = "(memory (export \"memory\") 1)";
+        for table in ["(table 10000000 funcref)", "(table 1 funcref) (table 10000000 externref)"] {
+            assert!(whole(&format!("(module {page} {table} {right})")).is_err(), "{table}");
+        }
         assert!(Module::load(b"echo".to_vec()).is_err());
         assert!(Module::load(vec![0; 1 << 21]).expect_err("too large").contains("megabyte"));
     }
