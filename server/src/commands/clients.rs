@@ -12,7 +12,7 @@ use postern_shared::knock::Carrier;
 use super::{Answer, CommandError, Result};
 use crate::cli::{ClientCommand, NewKey};
 use crate::complaint::Complaint;
-use crate::gate::terms::{Terms, Written};
+use crate::gate::terms::{Terms, Written, is_name};
 use crate::gate::{Client, FirstUses, store};
 use crate::identity;
 use crate::ops::admin::{AskError, Request, ask};
@@ -53,8 +53,7 @@ fn usage<T>(what: impl Into<String>) -> Result<T> {
 /// Checks what the command line asks for before anything is written.
 fn new_client(policy: &Policy, new: &NewKey) -> Result<store::NewClient> {
     let name = &new.name;
-    let fits = |byte: u8| byte.is_ascii_alphanumeric() || b"-_.@".contains(&byte);
-    if name.is_empty() || name.len() > 63 || name.starts_with('-') || !name.bytes().all(fits) {
+    if !is_name(name) {
         return usage(format!("{name:?}: a client's name is made of letters, digits and - _ . @"));
     }
     let services = services(policy, &new.services)?;

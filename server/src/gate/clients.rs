@@ -13,7 +13,7 @@ use serde::{Deserialize, Serialize};
 use toml::Spanned;
 use zeroize::Zeroizing;
 
-use super::terms::{Terms, Written};
+use super::terms::{Terms, Written, is_name};
 use crate::complaint::Complaint;
 
 /// A rotation has the old locator and the new one live; a judged knock costs two HMACs for each.
@@ -228,6 +228,9 @@ impl Clients {
 
 /// The keys of an entry that can hold. The error never quotes one.
 fn keys(entry: Entry, server: &ServerId) -> Result<Vec<Client>, String> {
+    if !is_name(&entry.name) {
+        return Err("its name is to be made of letters, digits and - _ . @".to_owned());
+    }
     if entry.services.is_empty() {
         return Err("services names none".to_owned());
     }
@@ -288,6 +291,14 @@ mod tests {
 
     fn complaint(text: &str) -> String {
         Clients::parse(Path::new("clients.toml"), text).expect_err("must be refused").to_string()
+    }
+
+    #[test]
+    fn names_fit_into_the_lines_that_programs_read() {
+        for name in ["", "-", "two words", "a\\n1 allow", "\u{fc}"] {
+            let refused = complaint(&file(&entry(name, 7, "")));
+            assert!(refused.contains("letters, digits"), "{name:?}: {refused}");
+        }
     }
 
     #[test]

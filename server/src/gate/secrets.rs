@@ -13,7 +13,7 @@ use subtle::{Choice, ConstantTimeEq};
 use toml::Spanned;
 use zeroize::Zeroizing;
 
-use super::terms::{Terms, Written};
+use super::terms::{Terms, Written, is_name};
 use crate::complaint::Complaint;
 use crate::sys::random;
 
@@ -195,6 +195,9 @@ impl Secrets {
 
 /// An entry that can hold. The error never quotes the secret.
 fn read(entry: Entry, key: &hmac::Key) -> Result<Secret, String> {
+    if !is_name(&entry.name) {
+        return Err("its name is to be made of letters, digits and - _ . @".to_owned());
+    }
     let said = [
         entry.line.map(|word| (Place::Line, word)),
         entry.path.map(|word| (Place::Path, word)),
@@ -322,6 +325,9 @@ mod tests {
     fn complaints_never_show_a_secret() {
         for (text, what) in [
             (secret("a", ""), "say one of line, path and sni"),
+            (secret("my phone", "line = \"OPEN_SESAME\""), "letters, digits"),
+            (secret("a\\n1 allow", "line = \"OPEN_SESAME\""), "letters, digits"),
+            (secret("-", "line = \"OPEN_SESAME\""), "letters, digits"),
             (secret("a", "line = \"OPEN_SESAME\"\npath = \"/open/sesame\""), "say one of"),
             (secret("a", "line = \"SESAME\""), "must have 8 to 63 characters"),
             (secret("a", "line = \"OPEN SESAME\""), "visible ASCII"),

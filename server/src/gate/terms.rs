@@ -105,6 +105,13 @@ fn list<T>(
     }
 }
 
+/// Whether a key or a secret may be called so: names stand in logs and in the lines that access programs
+/// read, where a lone `-` is nobody.
+pub fn is_name(name: &str) -> bool {
+    let fits = |byte: u8| byte.is_ascii_alphanumeric() || b"-_.@".contains(&byte);
+    (1..=63).contains(&name.len()) && !name.starts_with('-') && name.bytes().all(fits)
+}
+
 /// An address range in CIDR notation, or one address; a v4-mapped one is the v4 one that it means.
 pub fn parse_net(text: &str) -> Option<IpNet> {
     let net: IpNet = text.parse().ok().or_else(|| text.parse::<IpAddr>().ok().map(IpNet::from))?;
