@@ -103,12 +103,12 @@ pub(crate) async fn admit(
     };
     let peer = stage.dialing.peer;
     let Some(entry) = house.tunnels().enter(&entrant, service.clone(), peer) else {
-        record.refused = Some("tunnels");
+        record.details().refused = Some("tunnels");
         part(client, entrant.acknowledgement(Status::Busy)).await;
         return Err(Outcome::Shed);
     };
     if !service.lets_in(peer, Some(&holder)).await {
-        record.refused = Some("access");
+        record.details().refused = Some("access");
         part(client, entrant.acknowledgement(Status::Denied)).await;
         return Err(Outcome::Rejected);
     }
@@ -116,7 +116,7 @@ pub(crate) async fn admit(
         None => return Err(Outcome::ClientReset),
         Some(Ok(ticket)) => ticket,
         Some(Err(over)) => {
-            record.failure = Some(over.name().into());
+            record.details().failure = Some(over.name().into());
             part(client, entrant.acknowledgement(Status::Busy)).await;
             return Err(Outcome::Shed);
         }

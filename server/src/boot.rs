@@ -20,6 +20,7 @@ use crate::inherit::Inherited;
 use crate::listen::{BindError, Listeners};
 use crate::ops::{admin, log};
 use crate::policy::Policy;
+use crate::program;
 use crate::service;
 use crate::udp;
 use crate::workers::Workers;
@@ -250,7 +251,7 @@ fn others_may_enter(state: &Path) -> bool {
 /// Each tunnel takes two descriptors, and the usual soft limit is 1024.
 fn raise_descriptor_limit() {
     let limit = getrlimit(Resource::Nofile);
-    service::set_open_files(limit);
+    program::set_open_files(limit);
     let raised = Rlimit { current: limit.maximum, maximum: limit.maximum };
     if let Err(error) = setrlimit(Resource::Nofile, raised) {
         warn!(%error, "the limit on open files could not be raised");

@@ -113,6 +113,8 @@ pub struct Service {
     /// A program that says who may come.
     pub access: Option<Spanned<String>>,
     pub access_timeout: Option<Spanned<String>>,
+    /// Whose rights that program has.
+    pub access_user: Option<Spanned<String>>,
 }
 
 /// A string, or a list of them. Read by hand: an untagged enum would lose the places in the file.
@@ -195,6 +197,8 @@ pub struct Identifier {
     pub to: Spanned<String>,
     /// For one question.
     pub timeout: Option<Spanned<String>>,
+    /// For `exec:`: whose rights the program has.
+    pub user: Option<Spanned<String>>,
     #[serde(default = "yes")]
     pub enabled: bool,
 }

@@ -2,6 +2,7 @@
 //! elsewhere, purely; here they stand in order.
 
 use std::net::SocketAddr;
+use std::num::NonZeroU32;
 use std::pin::pin;
 use std::sync::Arc;
 use std::time::Duration;
@@ -48,7 +49,7 @@ pub fn serve(house: Arc<House>, arrival: Arrival) -> impl Future<Output = ()> + 
     async {
         let (mut life, led) = led.await;
         let outcome = match led {
-            Ok(mut pair) => pair.last(&mut life.record.moved).await,
+            Ok(mut pair) => pair.last(&mut life.record).await,
             Err(outcome) => outcome,
         };
         life.end(outcome);
@@ -72,7 +73,7 @@ async fn way_in(house: &House, arrival: Arrival, record: &mut Record) -> Result<
             }
             return Err(Outcome::NoProxyHeader);
         };
-        record.introduced = Some(told.0);
+        record.details().introduced = Some(told.0);
         (peer, local) = told;
     }
     let mut stage = Stage::outside(house, &policy, listener, peer, local);
@@ -103,7 +104,7 @@ async fn way_in(house: &House, arrival: Arrival, record: &mut Record) -> Result<
                     let front = behind_the_knock(house, &entering, unlocked, &seen, front).await?;
                     return admit(house, &policy, stage, front, entering, record).await;
                 }
-                record.refused = Some("busy");
+                record.details().refused = Some("busy");
             }
             Judged::Said { count, decoy } => {
                 front.replace(count, decoy).await.map_err(|_| Outcome::ClientReset)?;
@@ -139,7 +140,7 @@ async fn way_in(house: &House, arrival: Arrival, record: &mut Record) -> Result<
         record.way = stage.fallback_way();
         if let Some(route) = route {
             record.way = Way::Route;
-            record.route = Some(route.number);
+            record.route = u32::try_from(route.number).ok().and_then(NonZeroU32::new);
             match &route.action {
                 // Where it leads to the website all the same, its timers are running already.
                 Action::Service(service) if Arc::ptr_eq(service, early.service()) => {}

@@ -11,10 +11,10 @@ use tokio::time::timeout;
 use crate::early::Early;
 use crate::liveness::Liveness;
 use crate::ops::outcome::Outcome;
+use crate::program::Program;
 use crate::relay::{Guest, Relay};
 use crate::service::{
-    Child, Dialing, Failure, Load, Program, Reached, Service, Taker, Target, Ticket, connect,
-    header, spawn,
+    Child, Dialing, Failure, Load, Reached, Service, Taker, Target, Ticket, connect, header, spawn,
 };
 use crate::stream::Stream;
 use crate::wire::Wire;

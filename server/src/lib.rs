@@ -33,6 +33,7 @@ pub mod ops;
 mod pair;
 pub mod places;
 pub mod policy;
+pub mod program;
 pub mod read_ahead;
 mod reading;
 pub mod relay;

@@ -5,9 +5,8 @@ use std::task::Poll;
 
 use crate::house::Entry;
 use crate::join::Link;
-use crate::ops::outcome::Outcome;
+use crate::ops::outcome::{Outcome, Record};
 use crate::places::Seat;
-use crate::relay::Moved;
 
 /// Two sides that were brought together, and the places that they hold.
 pub(crate) struct Pair {
@@ -18,7 +17,7 @@ pub(crate) struct Pair {
 }
 
 impl Pair {
-    pub(crate) async fn last(&mut self, moved: &mut Moved) -> Outcome {
+    pub(crate) async fn last(&mut self, record: &mut Record) -> Outcome {
         let Pair { link, entry, .. } = self;
         let mut cut = poll_fn(|cx| match entry {
             Some(entry) => entry.tunnel.poll_cut(cx),
@@ -26,7 +25,11 @@ impl Pair {
         });
         let outcome = match link.relay() {
             None => Outcome::Done,
-            Some(relay) => relay.run(moved, &mut cut).await.into(),
+            Some(relay) => {
+                let end = relay.run(&mut record.moved, &mut cut).await;
+                record.ended_by = relay.ended_by();
+                end.into()
+            }
         };
         match link.see_off(outcome, cut) {
             None => outcome,

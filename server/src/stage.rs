@@ -194,9 +194,9 @@ impl Stage {
             }
         };
         house.counts.knocks_refused.fetch_add(1, Ordering::Relaxed);
-        record.holder = Some(Holder::Client(client));
-        record.by = Some(by);
-        record.refused = Some(refused);
+        record.details().holder = Some(Holder::Client(client));
+        record.details().by = Some(by);
+        record.details().refused = Some(refused);
         Some(Judged::Visitor)
     }
 
@@ -220,10 +220,10 @@ impl Stage {
             })?,
         };
         let holder = Holder::Secret(secret.clone());
-        record.holder = Some(holder.clone());
-        record.by = Some("secret");
+        record.details().holder = Some(holder.clone());
+        record.details().by = Some("secret");
         if let Some(reason) = secret.terms.refuse(Timestamp::now(), from, None) {
-            record.refused = Some(reason.name());
+            record.details().refused = Some(reason.name());
         } else {
             let pass = Pass { holder, service: secret.service.clone() };
             house.gate.arm(from, pass, memory.keep);

@@ -38,7 +38,7 @@ pub(crate) async fn visit(
     let service = early.service().clone();
     let peer = early.dialing().peer;
     if !service.lets_in(peer, None).await {
-        record.refused = Some("access");
+        record.details().refused = Some("access");
         client.reset().await;
         return Err(Outcome::Rejected);
     }
@@ -49,7 +49,7 @@ pub(crate) async fn visit(
         }
         Some(Ok(ticket)) => ticket,
         Some(Err(over)) => {
-            record.failure = Some(over.name().into());
+            record.details().failure = Some(over.name().into());
             client.reset().await;
             return Err(Outcome::Shed);
         }

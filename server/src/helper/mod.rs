@@ -26,6 +26,8 @@ pub use running::Helpers;
 #[cfg(feature = "wasm")]
 pub use wasm::{MOST_MODULE, Module};
 
+use crate::program::Program;
+
 /// First bytes that a helper is shown, at the most: a browser's hello fits.
 pub const SHOWN: usize = 4096;
 
@@ -77,8 +79,7 @@ impl fmt::Display for Role {
 /// Where a helper is.
 #[derive(Debug)]
 pub enum Address {
-    /// A program and its arguments.
-    Exec(Vec<String>),
+    Exec(Program),
     Unix(PathBuf),
     /// In the file as it was when it was read.
     #[cfg(feature = "wasm")]
@@ -100,7 +101,7 @@ impl PartialEq for Address {
 impl fmt::Display for Address {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Address::Exec(command) => write!(f, "exec:{}", command.join(" ")),
+            Address::Exec(program) => write!(f, "exec:{program}"),
             Address::Unix(path) => write!(f, "unix:{}", path.display()),
             #[cfg(feature = "wasm")]
             Address::Wasm(path, _) => write!(f, "wasm:{}", path.display()),
@@ -113,7 +114,7 @@ impl Address {
     pub fn doubt(&self) -> Option<String> {
         use rustix::fs::{Access, access};
         let path = match self {
-            Address::Exec(command) => Path::new(command.first()?),
+            Address::Exec(program) => Path::new(&program.path),
             Address::Unix(path) => path,
             #[cfg(feature = "wasm")]
             Address::Wasm(..) => return None,

@@ -6,7 +6,7 @@ use std::io;
 use std::os::fd::OwnedFd;
 use std::path::Path;
 use std::pin::Pin;
-use std::process::{Command, Stdio};
+use std::process::Stdio;
 use std::time::Duration;
 
 use rustix::process::{
@@ -20,13 +20,11 @@ use tokio::time::{Instant, timeout};
 use tracing::debug;
 
 use super::Address;
-use crate::service::settle;
+use crate::program::Program;
 use crate::sys;
 
 /// How long a child that is told to end (by the end of its input and SIGTERM) may take for it before SIGKILL.
 const GRACE: Duration = Duration::from_millis(500);
-
-const DEFAULT_PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
 
 /// Of what it says on stderr: bytes of a line, and lines in a second.
 const REMARK: usize = 256;
@@ -42,7 +40,7 @@ pub(super) struct Peer {
 impl Peer {
     pub(super) async fn open(address: &Address) -> io::Result<Peer> {
         match address {
-            Address::Exec(command) => spawn(command),
+            Address::Exec(program) => spawn(program),
             Address::Unix(path) => connect(path).await,
             #[cfg(feature = "wasm")]
             Address::Wasm(..) => Err(io::ErrorKind::Unsupported.into()),
@@ -65,18 +63,9 @@ async fn connect(path: &Path) -> io::Result<Peer> {
     Ok(Peer { answers: Box::pin(answers), questions: Box::pin(questions), process, remarks })
 }
 
-/// Settled as the programs of services are, and with nothing of posternd's environment that could be a
-/// secret.
-fn spawn(command: &[String]) -> io::Result<Peer> {
-    let Some((program, arguments)) = command.split_first() else {
-        return Err(io::ErrorKind::InvalidInput.into());
-    };
-    let path = std::env::var_os("PATH").unwrap_or_else(|| DEFAULT_PATH.into());
-    let kept = ["LANG", "TZ"].map(|name| std::env::var_os(name).map(|value| (name, value)));
-    let mut command = Command::new(program);
-    command.args(arguments).env_clear().env("PATH", path).envs(kept.into_iter().flatten());
+fn spawn(program: &Program) -> io::Result<Peer> {
+    let mut command = program.command();
     command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
-    settle(&mut command, None);
     let mut child = command.spawn()?;
     let (stdin, stdout, stderr) = (child.stdin.take(), child.stdout.take(), child.stderr.take());
     // Its status is taken here and by nobody else: std keeps nothing but the number.

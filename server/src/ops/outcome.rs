@@ -2,6 +2,7 @@
 //! Every connection has exactly one.
 
 use std::net::SocketAddr;
+use std::num::NonZeroU32;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
@@ -123,18 +124,27 @@ impl Way {
     }
 }
 
-/// What becomes known of a connection.
-#[derive(Debug)]
+/// What becomes known of a connection. There are as many as connections: what few have stands apart.
+#[derive(Debug, Default)]
 pub struct Record {
-    /// Who it is by the word of a proxy that is trusted.
-    pub introduced: Option<SocketAddr>,
     pub way: Way,
-    /// Which of the file's routes, from 1 on.
-    pub route: Option<usize>,
-    pub seen: &'static str,
     /// Whether a byte came.
     pub spoke: bool,
+    /// Whose end of data was passed on first.
+    pub ended_by: Option<Side>,
+    /// Which of the file's routes, from 1 on.
+    pub route: Option<NonZeroU32>,
+    pub seen: &'static str,
     pub service: Option<Arc<Service>>,
+    pub moved: Moved,
+    details: Option<Box<Details>>,
+}
+
+/// What is known of few connections.
+#[derive(Debug, Default)]
+pub struct Details {
+    /// Who it is by the word of a proxy that is trusted.
+    pub introduced: Option<SocketAddr>,
     pub holder: Option<Holder>,
     /// The name of a carrier, or `memory`.
     pub by: Option<&'static str>,
@@ -142,13 +152,16 @@ pub struct Record {
     pub refused: Option<&'static str>,
     /// What kept the service from answering; or the limit of it that kept the connection out.
     pub failure: Option<Box<str>>,
-    pub moved: Moved,
 }
 
 impl Record {
+    pub fn details(&mut self) -> &mut Details {
+        self.details.get_or_insert_default()
+    }
+
     /// Why the service could not be reached.
     pub fn note_failure(&mut self, failure: &Failure) -> Outcome {
-        self.failure = Some(failure.to_string().into());
+        self.details().failure = Some(failure.to_string().into());
         match failure {
             Failure::Timeout => Outcome::ConnectTimeout,
             Failure::Connect { .. }
@@ -159,8 +172,9 @@ impl Record {
     }
 
     pub fn note(&mut self, entrant: &Entrant) {
-        self.holder = Some(entrant.holder());
-        self.by = Some(entrant.by());
+        let details = self.details();
+        details.holder = Some(entrant.holder());
+        details.by = Some(entrant.by());
     }
 }
 
@@ -180,23 +194,10 @@ pub struct Life {
 impl Life {
     pub fn begin(house: Arc<House>, arrival: &Arrival) -> Life {
         house.counts.accepted.fetch_add(1, Ordering::Relaxed);
-        let record = Record {
-            introduced: None,
-            way: Way::None,
-            route: None,
-            seen: "",
-            spoke: false,
-            service: None,
-            holder: None,
-            by: None,
-            refused: None,
-            failure: None,
-            moved: Moved::default(),
-        };
         let started = Instant::now();
         Life {
             house,
-            record,
+            record: Record::default(),
             peer: arrival.peer,
             listener: arrival.local,
             started,
@@ -213,8 +214,11 @@ impl Life {
 impl Life {
     /// Whether nobody said a byte: scanners open connections and leave, by the thousand.
     fn is_empty(&self) -> bool {
-        let Record { spoke, service, holder, refused, failure, moved, .. } = &self.record;
-        let unremarkable = holder.is_none() && refused.is_none() && failure.is_none();
+        let Record { spoke, service, moved, details, .. } = &self.record;
+        let unremarkable = details.as_ref().is_none_or(|details| {
+            let Details { holder, refused, failure, .. } = &**details;
+            holder.is_none() && refused.is_none() && failure.is_none()
+        });
         // What is said to a program on the client's own socket does not pass here.
         let relayed =
             service.as_ref().is_none_or(|service| matches!(service.target, Target::Upstreams(_)));
@@ -232,33 +236,23 @@ impl Drop for Life {
         if !self.even_if_empty && self.is_empty() {
             return;
         }
-        let Record {
-            introduced,
-            way,
-            route: rule,
-            seen,
-            service,
-            holder,
-            by,
-            refused,
-            failure,
-            moved,
-            spoke: _,
-        } = &self.record;
+        let details = self.record.details.take().unwrap_or_default();
+        let Details { introduced, holder, by, refused, failure } = *details;
+        let Record { way, route: rule, seen, service, moved, ended_by, .. } = &self.record;
         info!(
             peer = %introduced.unwrap_or(self.peer),
             proxy = introduced.map(|_| tracing::field::display(self.peer)),
             listener = %self.listener,
             seen,
             route = way.name(),
-            rule,
+            rule = rule.map(NonZeroU32::get),
             service = service.as_ref().map(|service| service.name.as_str()),
             client = holder.as_ref().map(Holder::name),
             carrier = by,
             refused,
             failure = failure.as_deref(),
             outcome = outcome.name(),
-            by = moved.ended_by.filter(|_| outcome == Outcome::Done).map(Side::name),
+            by = ended_by.filter(|_| outcome == Outcome::Done).map(Side::name),
             up = moved.up,
             down = moved.down,
             ms = u64::try_from(self.started.elapsed().as_millis()).unwrap_or(u64::MAX),

@@ -12,7 +12,6 @@ use crate::access::Access;
 use crate::config;
 use crate::helper::{Address, Helper, Role};
 use crate::inquire::Identifier;
-use crate::service;
 
 const DEFAULT_TIMEOUT: Duration = Duration::from_millis(50);
 const MOST_TIMEOUT: Duration = Duration::from_secs(1);
@@ -31,7 +30,8 @@ impl Reading<'_> {
                     "an identifier's name is made of a-z, 0-9, - and _, and has at most 63 letters";
                 return Err(self.complain(name, what));
             }
-            let address = self.helper_address(&identifier.to, Role::Identify)?;
+            let address =
+                self.helper_address(&identifier.to, Role::Identify, identifier.user.as_ref())?;
             Ok(Identifier {
                 name: name.get_ref().clone(),
                 helper: Helper::new(Role::Identify, address),
@@ -49,12 +49,13 @@ impl Reading<'_> {
 
     pub(super) fn access(&self, service: &config::Service) -> Result<Option<Access>> {
         let Some(access) = &service.access else {
-            return match &service.access_timeout {
-                Some(text) => Err(self.complain(text, "access-timeout goes with access")),
-                None => Ok(None),
+            return match (&service.access_timeout, &service.access_user) {
+                (Some(text), _) => Err(self.complain(text, "access-timeout goes with access")),
+                (None, Some(user)) => Err(self.complain(user, "access-user goes with access")),
+                (None, None) => Ok(None),
             };
         };
-        let address = self.helper_address(access, Role::Access)?;
+        let address = self.helper_address(access, Role::Access, service.access_user.as_ref())?;
         let timeout = self.duration_if(
             &service.access_timeout,
             DEFAULT_ACCESS_TIMEOUT,
@@ -64,13 +65,17 @@ impl Reading<'_> {
         Ok(Some(Access { helper: Helper::new(Role::Access, address), timeout }))
     }
 
-    fn helper_address(&self, text: &Spanned<String>, role: Role) -> Result<Address> {
+    fn helper_address(
+        &self,
+        text: &Spanned<String>,
+        role: Role,
+        user: Option<&Spanned<String>>,
+    ) -> Result<Address> {
         if let Some(command) = text.get_ref().strip_prefix("exec:") {
-            let words = service::words(command)
-                .filter(|words| words.first().is_some_and(|program| program.starts_with('/')));
-            return words.map(Address::Exec).ok_or_else(|| {
-                self.complain(text, "exec: wants a program's absolute path and its arguments")
-            });
+            return self.program(text, command, user).map(Address::Exec);
+        }
+        if let Some(user) = user {
+            return Err(self.complain(user, "a user goes with exec: only"));
         }
         if let Some(path) = text.get_ref().strip_prefix("unix:") {
             return Ok(Address::Unix(self.beside(Path::new(path))));

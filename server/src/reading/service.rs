@@ -11,8 +11,9 @@ use toml::Spanned;
 
 use super::{Reading, Result};
 use crate::config::{self, OneOrMore};
+use crate::program::Program;
 use crate::service::{
-    self, Address, Balance, Endpoint, Handing, Program, Service, Target, Upstream, Upstreams,
+    self, Address, Balance, Endpoint, Handing, Service, Target, Upstream, Upstreams,
 };
 use crate::sys::{self, Account};
 use crate::tls::{self, Outward, Trust};
@@ -106,7 +107,9 @@ impl Reading<'_> {
     fn taker(&self, service: &config::Service, texts: &[&str]) -> Result<Option<Target>> {
         let program = |text: Option<&&str>| {
             let command = text.and_then(|text| text.strip_prefix("exec:"));
-            command.map(|command| self.program(service, command)).transpose()
+            command
+                .map(|command| self.program(&service.to, command, service.user.as_ref()))
+                .transpose()
         };
         if let [only] = texts
             && let Some(program) = program(Some(only))?
@@ -204,16 +207,17 @@ impl Reading<'_> {
         }
     }
 
-    fn program(&self, service: &config::Service, command: &str) -> Result<Program> {
+    pub(super) fn program<T>(
+        &self,
+        at: &Spanned<T>,
+        command: &str,
+        user: Option<&Spanned<String>>,
+    ) -> Result<Program> {
         let mut words = service::words(command).unwrap_or_default().into_iter();
         let path = words.next().filter(|path| path.starts_with('/')).ok_or_else(|| {
-            let what = "exec: wants a program's absolute path and its arguments";
-            self.complain(&service.to, what)
+            self.complain(at, "exec: wants a program's absolute path and its arguments")
         })?;
-        let account = match &service.user {
-            Some(user) => self.account(user)?,
-            None => None,
-        };
+        let account = user.map(|user| self.account(user)).transpose()?.flatten();
         Ok(Program { path, arguments: words.collect(), account })
     }
 

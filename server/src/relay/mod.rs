@@ -36,8 +36,6 @@ pub struct Moved {
     pub up: u64,
     /// From the upstream to the client.
     pub down: u64,
-    /// Whose end of data was passed on first.
-    pub ended_by: Option<Side>,
 }
 
 /// One of the two who are brought together.
@@ -80,9 +78,16 @@ pub struct Relay {
     upstream: Stream,
     up: Way,
     down: Way,
-    orphan: Option<Box<Orphan>>,
-    idle: Option<Box<Idle>>,
+    timers: Option<Box<Timers>>,
     guest: Guest,
+    ended_by: Option<Side>,
+}
+
+/// What most relays never need.
+#[derive(Debug, Default)]
+struct Timers {
+    orphan: Option<Orphan>,
+    idle: Option<Idle>,
 }
 
 impl Relay {
@@ -96,12 +101,18 @@ impl Relay {
         first_down: Vec<u8>,
     ) -> Relay {
         let (up, down) = (Way::new(first_up), Way::new(first_down));
-        Relay { client, upstream, up, down, orphan: None, idle: None, guest }
+        Relay { client, upstream, up, down, timers: None, guest, ended_by: None }
     }
 
     /// Ends it where no byte is moved for so long.
     pub fn ending_when_idle_for(self, most: Duration) -> Relay {
-        Relay { idle: Some(Box::new(Idle::new(most))), ..self }
+        let timers = Timers { orphan: None, idle: Some(Idle::new(most)) };
+        Relay { timers: Some(Box::new(timers)), ..self }
+    }
+
+    /// Whose end of data was passed on first.
+    pub fn ended_by(&self) -> Option<Side> {
+        self.ended_by
     }
 
     /// Relays until both sides have finished, one is reset, or `cut` completes; counts as it goes.
@@ -168,7 +179,7 @@ impl Relay {
         };
         if up_done || down_done {
             let first = if up_done { Side::Client } else { Side::Service };
-            moved.ended_by.get_or_insert(first);
+            self.ended_by.get_or_insert(first);
         }
         if up_done && down_done {
             return Poll::Ready(End::Closed);
@@ -182,12 +193,12 @@ impl Relay {
             return Poll::Ready(End::UpstreamReset);
         }
         if self.guest == Guest::Visitor && down_done {
-            let orphan = self.orphan.get_or_insert_with(Box::default);
+            let orphan = self.timers.get_or_insert_default().orphan.get_or_insert_default();
             if orphan.poll(cx, moved.up).is_ready() {
                 return Poll::Ready(End::Closed);
             }
         }
-        match &mut self.idle {
+        match self.timers.as_mut().and_then(|timers| timers.idle.as_mut()) {
             Some(idle) => idle.poll(cx, moved.up + moved.down).map(|()| End::Idle),
             None => Poll::Pending,
         }

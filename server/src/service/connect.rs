@@ -15,7 +15,8 @@ use tokio::time::{Instant, timeout};
 use super::exec::{self, Child};
 use super::pass::Taker;
 use super::upstream::{Address, Load, Upstream, Upstreams};
-use super::{Endpoint, Program, Service, Target};
+use super::{Endpoint, Service, Target};
+use crate::program::Program;
 use crate::stream::Stream;
 use crate::wire::{Then, Wire};
 

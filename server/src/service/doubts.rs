@@ -4,7 +4,8 @@ use std::path::Path;
 
 use rustix::process::geteuid;
 
-use super::{Handing, Program, Service, Target};
+use super::{Handing, Service, Target};
+use crate::program::Program;
 use crate::sys;
 
 impl Service {

@@ -21,8 +21,8 @@ use postern_shared::proxy;
 pub use balance::{Balance, Candidate};
 pub(crate) use connect::header;
 pub use connect::{Dialing, Failure, Reached, connect};
-pub use exec::{Child, Program, set_open_files};
-pub(crate) use exec::{settle, spawn};
+pub use exec::Child;
+pub(crate) use exec::spawn;
 pub use health::watch_health;
 pub(crate) use limits::MOST_CHILDREN;
 pub use limits::{Bearing, Over, Ticket};
@@ -35,6 +35,7 @@ use limits::Borne;
 
 use crate::access::Access;
 use crate::gate::Holder;
+use crate::program::Program;
 
 /// One `[service.NAME]`.
 #[derive(Debug)]

@@ -12,7 +12,7 @@ use std::io;
 use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
 
-use super::Program;
+use crate::program::Program;
 use crate::wire::Wire;
 
 /// Where connections are handed to.

@@ -12,7 +12,7 @@ use postern_tests::net::{Then, connect, connect_from, read_all};
 use postern_tests::posternd::config;
 use postern_tests::process::{children, exists};
 use postern_tests::{Knocker, Posternd, Scratch, TcpService, exchange, success, until};
-use rustix::process::Signal;
+use rustix::process::{Signal, geteuid};
 
 /// A website, two services that say their names and one behind a knock, and this configuration. `DIR`
 /// in it is the scratch directory.
@@ -471,4 +471,26 @@ service = "other"
     let refused = postern_tests::failure(&mut house.server.command(&["reload"]), 3);
     assert!(refused.contains("spin.wasm is no WebAssembly"), "{refused}");
     assert_eq!(house.answer(b"echo 1"), "other");
+}
+
+/// What strangers send is read by somebody who has no rights.
+#[test]
+fn an_identifier_may_run_as_somebody_else() {
+    if !geteuid().is_root() {
+        eprintln!("skipped: only root may become somebody else");
+        return;
+    }
+    let house = House::new(
+        r#"
+[identifier.nobody]
+to = 'exec:/bin/sh -c "while read -r n b; do test $(id -un) = nobody && echo $n yes || echo $n no; done"'
+user = "nobody"
+timeout = "1s"
+
+[[route]]
+external = ["nobody"]
+service = "other"
+"#,
+    );
+    until("the identifier to answer", || (house.answer(b"x") == "other").then_some(()));
 }
