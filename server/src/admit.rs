@@ -107,18 +107,13 @@ pub(crate) async fn admit(
         part(client, entrant.acknowledgement(Status::Busy)).await;
         return Err(Outcome::Shed);
     };
-    if !service.lets_in(peer, Some(&holder)).await {
-        record.details().refused = Some("access");
-        part(client, entrant.acknowledgement(Status::Denied)).await;
-        return Err(Outcome::Rejected);
-    }
-    let ticket = match client.unless_reset(service.enter(peer.ip())).await {
+    let ticket = match client.unless_reset(service.enter(peer, Some(&holder))).await {
         None => return Err(Outcome::ClientReset),
         Some(Ok(ticket)) => ticket,
-        Some(Err(over)) => {
-            record.details().failure = Some(over.name().into());
-            part(client, entrant.acknowledgement(Status::Busy)).await;
-            return Err(Outcome::Shed);
+        Some(Err(kept)) => {
+            let (outcome, status) = record.note_kept(kept);
+            part(client, entrant.acknowledgement(status)).await;
+            return Err(outcome);
         }
     };
     // Its key may have been revoked before the tunnel was listed, or while it waited: a program would be

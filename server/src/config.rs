@@ -183,6 +183,9 @@ pub struct Route {
     pub time_zone: Option<Spanned<String>>,
     /// Of the addresses that `listen` names.
     pub listen: Option<List>,
+    /// Whether the connections that take it are logged.
+    #[serde(default = "yes")]
+    pub log: bool,
     /// For what comes inside our own TLS.
     #[serde(default)]
     pub terminated: bool,

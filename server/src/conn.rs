@@ -140,6 +140,7 @@ async fn way_in(house: &House, arrival: Arrival, record: &mut Record) -> Result<
         record.way = stage.fallback_way();
         if let Some(route) = route {
             record.way = Way::Route;
+            record.quiet = !route.log;
             record.route = u32::try_from(route.number).ok().and_then(NonZeroU32::new);
             match &route.action {
                 // Where it leads to the website all the same, its timers are running already.

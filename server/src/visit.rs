@@ -37,21 +37,16 @@ pub(crate) async fn visit(
     };
     let service = early.service().clone();
     let peer = early.dialing().peer;
-    if !service.lets_in(peer, None).await {
-        record.details().refused = Some("access");
-        client.reset().await;
-        return Err(Outcome::Rejected);
-    }
-    let ticket = match client.unless_reset(service.enter(peer.ip())).await {
+    let ticket = match client.unless_reset(service.enter(peer, None)).await {
         None => {
             early.reset().await;
             return Err(Outcome::ClientReset);
         }
         Some(Ok(ticket)) => ticket,
-        Some(Err(over)) => {
-            record.details().failure = Some(over.name().into());
+        Some(Err(kept)) => {
+            let (outcome, _) = record.note_kept(kept);
             client.reset().await;
-            return Err(Outcome::Shed);
+            return Err(outcome);
         }
     };
     let dialing = Dialing { bytes_follow, ..early.dialing().clone() };

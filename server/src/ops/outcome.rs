@@ -6,6 +6,7 @@ use std::num::NonZeroU32;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
+use postern_shared::knock::Status;
 use tokio::time::Instant;
 use tracing::info;
 
@@ -13,7 +14,7 @@ use crate::conn::Arrival;
 use crate::gate::{Entrant, Holder};
 use crate::house::House;
 use crate::relay::{End, Moved, Side};
-use crate::service::{Failure, Service, Target};
+use crate::service::{Failure, Kept, Service, Target};
 
 /// The end of a connection.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -130,6 +131,8 @@ pub struct Record {
     pub way: Way,
     /// Whether a byte came.
     pub spoke: bool,
+    /// Whether its end is nobody's news.
+    pub quiet: bool,
     /// Whose end of data was passed on first.
     pub ended_by: Option<Side>,
     /// Which of the file's routes, from 1 on.
@@ -168,6 +171,20 @@ impl Record {
             | Failure::Unix { .. }
             | Failure::Tls { .. }
             | Failure::Exec { .. } => Outcome::UpstreamDown,
+        }
+    }
+
+    /// Why somebody was not led to the service, and what he is told if he knocked.
+    pub fn note_kept(&mut self, kept: Kept) -> (Outcome, Status) {
+        match kept {
+            Kept::Denied => {
+                self.details().refused = Some(kept.name());
+                (Outcome::Rejected, Status::Denied)
+            }
+            Kept::MaxConnections | Kept::Rate => {
+                self.details().failure = Some(kept.name().into());
+                (Outcome::Shed, Status::Busy)
+            }
         }
     }
 
@@ -233,7 +250,7 @@ impl Drop for Life {
     fn drop(&mut self) {
         let outcome = if std::thread::panicking() { Outcome::Bug } else { self.outcome };
         self.house.counts.add(outcome);
-        if !self.even_if_empty && self.is_empty() {
+        if self.record.quiet || !self.even_if_empty && self.is_empty() {
             return;
         }
         let details = self.record.details.take().unwrap_or_default();

@@ -113,6 +113,7 @@ impl Reading<'_> {
             line: self.line(route),
             action: self.action(route, around.services)?,
             terminated: conditions.terminated,
+            log: conditions.log,
             conditions: asked,
         })
     }

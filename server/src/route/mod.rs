@@ -94,6 +94,8 @@ pub struct Route {
     pub action: Action,
     /// Whether it is for what comes inside our own TLS; the others are for the connection itself.
     pub terminated: bool,
+    /// Whether the connections that take it are logged.
+    pub log: bool,
     pub conditions: Vec<Condition>,
 }
 

@@ -14,7 +14,7 @@ fn route(number: usize, asked: Vec<Asked>) -> Route {
     let conditions =
         asked.into_iter().map(|asked| Condition { written: String::new(), asked }).collect();
     let action = Action::Service(Arc::new(service));
-    Route { number, line: number, action, terminated: false, conditions }
+    Route { number, line: number, action, terminated: false, log: true, conditions }
 }
 
 fn table(routes: Vec<Vec<Asked>>) -> Routes {

@@ -26,19 +26,22 @@ pub struct Bearing {
     pub rate: Option<Rate>,
 }
 
-/// Why there is no place.
+/// Why somebody is not led to the service.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Over {
+pub enum Kept {
+    /// Its access program does not let him in.
+    Denied,
     MaxConnections,
     Rate,
 }
 
-impl Over {
+impl Kept {
     /// The word for logs: the key that says so.
     pub fn name(self) -> &'static str {
         match self {
-            Over::MaxConnections => "max-connections",
-            Over::Rate => "rate",
+            Kept::Denied => "access",
+            Kept::MaxConnections => "max-connections",
+            Kept::Rate => "rate",
         }
     }
 }
@@ -58,19 +61,19 @@ struct Room {
 }
 
 impl Borne {
+    /// Whether one more may come from there now.
+    pub(super) fn visit(&self, bearing: &Bearing, from: IpAddr) -> Result<(), Kept> {
+        let Some(rate) = bearing.rate else { return Ok(()) };
+        let mut visits = self.visits.lock().unwrap_or_else(PoisonError::into_inner);
+        if visits.admit(rate, from, sys::boot_time()) { Ok(()) } else { Err(Kept::Rate) }
+    }
+
     /// A place, at once or within `patience`; `None` where places are not counted.
     pub(super) async fn enter(
         self: &Arc<Borne>,
         bearing: &Bearing,
-        from: IpAddr,
         patience: Duration,
-    ) -> Result<Option<Ticket>, Over> {
-        if let Some(rate) = bearing.rate {
-            let mut visits = self.visits.lock().unwrap_or_else(PoisonError::into_inner);
-            if !visits.admit(rate, from, sys::boot_time()) {
-                return Err(Over::Rate);
-            }
-        }
+    ) -> Result<Option<Ticket>, Kept> {
         let Some(most) = bearing.max_connections else { return Ok(None) };
         let _waiting = {
             let mut room = self.room();
@@ -80,7 +83,7 @@ impl Borne {
                 return Ok(Some(Ticket(self.clone())));
             }
             if room.waiting >= bearing.queue {
-                return Err(Over::MaxConnections);
+                return Err(Kept::MaxConnections);
             }
             room.waiting += 1;
             Waiting(self)
@@ -96,7 +99,7 @@ impl Borne {
                 freed.await;
             }
         };
-        timeout(patience, taken).await.map(Some).map_err(|_| Over::MaxConnections)
+        timeout(patience, taken).await.map(Some).map_err(|_| Kept::MaxConnections)
     }
 
     fn take(&self, most: usize) -> bool {
@@ -132,14 +135,12 @@ impl Drop for Waiting<'_> {
 
 #[cfg(test)]
 mod tests {
-    use std::net::Ipv4Addr;
     use std::sync::atomic::{AtomicUsize, Ordering};
 
     use tokio::task::{JoinSet, yield_now};
 
     use super::*;
 
-    const FROM: IpAddr = IpAddr::V4(Ipv4Addr::LOCALHOST);
     const LONG: Duration = Duration::from_secs(60);
 
     fn bearing(most: usize, queue: usize) -> Bearing {
@@ -160,7 +161,7 @@ mod tests {
         for _ in 0..2000 {
             let (borne, inside) = (borne.clone(), inside.clone());
             all.spawn(async move {
-                let ticket = borne.enter(&bearing(MOST, 2000), FROM, LONG).await;
+                let ticket = borne.enter(&bearing(MOST, 2000), LONG).await;
                 assert!(inside.fetch_add(1, Ordering::SeqCst) < MOST);
                 yield_now().await;
                 inside.fetch_sub(1, Ordering::SeqCst);
@@ -177,11 +178,11 @@ mod tests {
     async fn whoever_gives_up_leaves_no_trace() {
         let borne = Arc::new(Borne::default());
         let bearing = bearing(1, 1);
-        let enter = || borne.enter(&bearing, FROM, LONG);
+        let enter = || borne.enter(&bearing, LONG);
         let first = enter().await.expect("a place");
         let (late, refused) = tokio::join!(enter(), enter());
-        assert_eq!(refused.map(drop), Err(Over::MaxConnections), "one waits already");
-        assert_eq!(late.map(drop), Err(Over::MaxConnections), "nobody left in time");
+        assert_eq!(refused.map(drop), Err(Kept::MaxConnections), "one waits already");
+        assert_eq!(late.map(drop), Err(Kept::MaxConnections), "nobody left in time");
         assert_eq!(counts(&borne), (1, 0));
         drop(first);
         assert!(enter().await.is_ok());

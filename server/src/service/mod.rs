@@ -25,7 +25,7 @@ pub use exec::Child;
 pub(crate) use exec::spawn;
 pub use health::watch_health;
 pub(crate) use limits::MOST_CHILDREN;
-pub use limits::{Bearing, Over, Ticket};
+pub use limits::{Bearing, Kept, Ticket};
 pub use pass::Handing;
 pub(crate) use pass::Taker;
 pub use rate::Rate;
@@ -103,25 +103,30 @@ impl Service {
         }
     }
 
-    /// Whether whoever comes may be led here, by the word of its access program if it has one.
-    pub async fn lets_in(&self, peer: SocketAddr, holder: Option<&Holder>) -> bool {
-        match &self.access {
-            Some(access) => access.allows(peer, &self.name, holder).await,
-            None => true,
-        }
-    }
-
     /// Whether connecting has no effect but a connection, so that it may be done before the decision.
     pub fn can_be_dialled_early(&self) -> bool {
         self.access.is_none() && matches!(self.target, Target::Upstreams(_))
     }
 
-    /// A place for one more connection from there, for which it may have to wait.
-    pub async fn enter(&self, from: IpAddr) -> Result<Option<Ticket>, Over> {
-        if self.bearing.max_connections.is_none() && self.bearing.rate.is_none() {
-            return Ok(None);
+    /// A place for one more connection, if whoever comes may be led here. What costs least to ask is asked
+    /// first; for the access program's word and for a place he may have to wait.
+    pub async fn enter(
+        &self,
+        peer: SocketAddr,
+        holder: Option<&Holder>,
+    ) -> Result<Option<Ticket>, Kept> {
+        if self.bearing.rate.is_some() {
+            self.borne().visit(&self.bearing, peer.ip())?;
         }
-        self.borne().enter(&self.bearing, from, self.connect).await
+        if let Some(access) = &self.access
+            && !access.allows(peer, &self.name, holder).await
+        {
+            return Err(Kept::Denied);
+        }
+        match self.bearing.max_connections {
+            Some(_) => self.borne().enter(&self.bearing, self.connect).await,
+            None => Ok(None),
+        }
     }
 
     /// Goes on with what the service of this name had borne under the policy before.

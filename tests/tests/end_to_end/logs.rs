@@ -126,3 +126,16 @@ fn fail2ban_bans_whose_knocks_are_signed_and_refused_and_nobody_else() {
         assert_eq!(banned(&log), right_but_from_elsewhere.len(), "{format}");
     }
 }
+
+#[test]
+fn a_route_may_be_none_of_the_logs_business() {
+    let scratch = Scratch::new();
+    let quiet = "\n[[route]]\nprefix = [\"01\"]\nservice = \"web\"\nlog = false\n";
+    let config = config(TcpService::named("web").address(), quiet);
+    let server = Posternd::start(&scratch, &config);
+    exchange(server.address(), b"\x01", Then::Wait);
+    exchange(server.address(), b"\x02", Then::Wait);
+    server.connection(|line| line["route"] == "fallback");
+    assert_eq!(server.events("connection").len(), 1);
+    assert_eq!(server.status()["outcomes"]["done"], 2, "it counts all the same");
+}
