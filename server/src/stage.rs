@@ -194,8 +194,8 @@ impl Stage {
             }
         };
         house.counts.knocks_refused.fetch_add(1, Ordering::Relaxed);
-        record.details().holder = Some(Holder::Client(client));
-        record.details().by = Some(by);
+        record.holder = Some(Holder::Client(client));
+        record.by = Some(by);
         record.details().refused = Some(refused);
         Some(Judged::Visitor)
     }
@@ -220,8 +220,8 @@ impl Stage {
             })?,
         };
         let holder = Holder::Secret(secret.clone());
-        record.details().holder = Some(holder.clone());
-        record.details().by = Some("secret");
+        record.holder = Some(holder.clone());
+        record.by = Some("secret");
         if let Some(reason) = secret.terms.refuse(Timestamp::now(), from, None) {
             record.details().refused = Some(reason.name());
         } else {

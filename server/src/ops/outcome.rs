@@ -139,6 +139,9 @@ pub struct Record {
     pub route: Option<NonZeroU32>,
     pub seen: &'static str,
     pub service: Option<Arc<Service>>,
+    pub holder: Option<Holder>,
+    /// The name of a carrier, or `memory`.
+    pub by: Option<&'static str>,
     pub moved: Moved,
     details: Option<Box<Details>>,
 }
@@ -148,9 +151,6 @@ pub struct Record {
 pub struct Details {
     /// Who it is by the word of a proxy that is trusted.
     pub introduced: Option<SocketAddr>,
-    pub holder: Option<Holder>,
-    /// The name of a carrier, or `memory`.
-    pub by: Option<&'static str>,
     /// Why a key holder's knock, or whoever asked for a service, was refused.
     pub refused: Option<&'static str>,
     /// What kept the service from answering; or the limit of it that kept the connection out.
@@ -189,9 +189,8 @@ impl Record {
     }
 
     pub fn note(&mut self, entrant: &Entrant) {
-        let details = self.details();
-        details.holder = Some(entrant.holder());
-        details.by = Some(entrant.by());
+        self.holder = Some(entrant.holder());
+        self.by = Some(entrant.by());
     }
 }
 
@@ -231,11 +230,12 @@ impl Life {
 impl Life {
     /// Whether nobody said a byte: scanners open connections and leave, by the thousand.
     fn is_empty(&self) -> bool {
-        let Record { spoke, service, moved, details, .. } = &self.record;
+        let Record { spoke, service, holder, moved, details, .. } = &self.record;
         let unremarkable = details.as_ref().is_none_or(|details| {
-            let Details { holder, refused, failure, .. } = &**details;
-            holder.is_none() && refused.is_none() && failure.is_none()
+            let Details { refused, failure, .. } = &**details;
+            refused.is_none() && failure.is_none()
         });
+        let unremarkable = unremarkable && holder.is_none();
         // What is said to a program on the client's own socket does not pass here.
         let relayed =
             service.as_ref().is_none_or(|service| matches!(service.target, Target::Upstreams(_)));
@@ -254,8 +254,9 @@ impl Drop for Life {
             return;
         }
         let details = self.record.details.take().unwrap_or_default();
-        let Details { introduced, holder, by, refused, failure } = *details;
-        let Record { way, route: rule, seen, service, moved, ended_by, .. } = &self.record;
+        let Details { introduced, refused, failure } = *details;
+        let Record { way, route: rule, seen, service, holder, by, moved, ended_by, .. } =
+            &self.record;
         info!(
             peer = %introduced.unwrap_or(self.peer),
             proxy = introduced.map(|_| tracing::field::display(self.peer)),
