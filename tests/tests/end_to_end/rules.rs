@@ -224,7 +224,7 @@ service = "inner"
 [[route]]
 terminated = true
 silent = true
-after = "300ms"
+after = "3s"
 service = "greeter"
 "#,
         inner.address(),

@@ -19,17 +19,18 @@ fn the_silent_reach_ssh_and_those_who_talk_the_website_at_once() {
         let silent = (0..20).map(|_| scope.spawn(|| (greeting(server.address()), began.elapsed())));
         let silent: Vec<_> = silent.collect();
         // Each of these is served whole while the others are silent.
+        let mut first_served = None;
         for _ in 0..20 {
             let stream = connect(server.address());
             let mut tls = TlsClient::connect(stream, "www.example.com", &nginx.certificate());
             assert!(tls.get("/").contains("Nothing to see here"));
+            first_served.get_or_insert(began.elapsed());
         }
-        let all_served = began.elapsed();
         for silent in silent {
             let (banner, greeted) = silent.join().expect("greeted");
             assert!(banner.starts_with("SSH-2.0-OpenSSH"), "{banner}");
             assert!(greeted >= Duration::from_secs(2), "{greeted:?}");
-            assert!(all_served < greeted, "{all_served:?} {greeted:?}");
+            assert!(first_served < Some(greeted), "{first_served:?} {greeted:?}");
         }
     });
     // Whoever talks in the end is a visitor of the website.
