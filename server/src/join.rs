@@ -80,8 +80,7 @@ pub async fn join(
     let stream = match (&service.target, stream) {
         (Target::Exec(program), Stream::Bare(wire)) if untouched => {
             let child = run_on(program, service, dialing, wire, &first_down).await?;
-            let held = Held { child: Some(child), load: None, ticket };
-            return Ok(Link { relay: None, held: held.if_any() });
+            return Ok(Link::to_child(child, ticket));
         }
         (Target::Pass(handing), Stream::Bare(wire)) if untouched => {
             let apart = hand_over(&handing.socket, service, dialing, wire, &first_down).await;
@@ -92,8 +91,7 @@ pub async fn join(
                 }
                 (apart, _) => return Err(apart),
             };
-            let held = Held { child: Some(child), load: None, ticket };
-            return Ok(Link { relay: None, held: held.if_any() });
+            return Ok(Link::to_child(child, ticket));
         }
         (Target::Upstreams(_) | Target::Exec(_) | Target::Pass(_), stream) => stream,
     };
@@ -169,6 +167,12 @@ async fn greet(wire: &mut Wire, greeting: &[u8], patience: Duration) -> Result<(
 }
 
 impl Link {
+    /// With a child that has the client's own socket.
+    fn to_child(child: Child, ticket: Option<Ticket>) -> Link {
+        let held = Held { child: Some(child), load: None, ticket };
+        Link { relay: None, held: held.if_any() }
+    }
+
     /// The relay, if it takes one.
     pub fn relay(&mut self) -> Option<&mut Relay> {
         self.relay.as_mut()

@@ -2,12 +2,16 @@
 //! may not run for ever. Signals go to a process of ours by its own id only.
 
 use std::fs::{self, File};
+use std::net::{SocketAddr, TcpStream};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Output, Stdio};
 use std::thread;
 use std::time::{Duration, Instant};
 
 use rustix::process::{Pid, Resource, Rlimit, Signal, getrlimit, kill_process, prlimit, setrlimit};
+
+use crate::net::{free_port, local, on_free_ports};
+use crate::scratch::Scratch;
 
 /// Generous: the machine may be small and busy. Nothing waits that long unless it fails.
 pub const DEADLINE: Duration = Duration::from_secs(60);
@@ -32,6 +36,25 @@ impl Process {
             .spawn()
             .unwrap_or_else(|error| panic!("cannot start {name}: {error}; see tests/run"));
         Process { name, child, log }
+    }
+
+    /// Starts a program that listens on an address of its own, which `command` tells it; with its log in
+    /// `NAME.log`.
+    pub fn listening(
+        scratch: &Scratch,
+        name: &'static str,
+        command: impl Fn(SocketAddr) -> Command,
+    ) -> (SocketAddr, Process) {
+        on_free_ports(|| {
+            let address = local(free_port());
+            let log = scratch.path(&format!("{name}.log"));
+            let mut process = Process::spawn(name, &mut command(address), log);
+            until(name, || match process.exited() {
+                Some(_) => Some(Err(process.log())),
+                None => TcpStream::connect(address).ok().map(|_| Ok(())),
+            })?;
+            Ok((address, process))
+        })
     }
 
     pub fn pid(&self) -> u32 {

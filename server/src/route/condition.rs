@@ -3,7 +3,6 @@
 use std::net::SocketAddr;
 use std::time::Duration;
 
-use postern_shared::hello::HostName;
 use postern_shared::sniff::{Kind, Kinds, Protocol};
 
 use super::bytes::{BytePattern, Ruling};
@@ -65,7 +64,7 @@ impl Asked {
             Asked::Bytes(patterns) => return self::bytes(patterns, facts),
             Asked::External(identifiers) => return external(identifiers, facts),
             Asked::Sni(patterns) => {
-                name(facts).is_some_and(|name| patterns.iter().any(|one| one.matches(name)))
+                facts.name().is_some_and(|name| patterns.iter().any(|one| one.matches(name)))
             }
             Asked::NoSni => match facts.inside {
                 Some(inside) => inside.name.is_none(),
@@ -174,13 +173,6 @@ fn external(identifiers: &[usize], facts: &Facts<'_>) -> Ruling {
         }
     }
     ask.map(Ruling::Ask).or(least.map(Ruling::Open)).unwrap_or(Ruling::Fails)
-}
-
-fn name<'a>(facts: &'a Facts<'_>) -> Option<&'a HostName> {
-    match facts.inside {
-        Some(inside) => inside.name.as_ref(),
-        None => facts.seen.sni(),
-    }
 }
 
 fn alpn(facts: &Facts<'_>, wanted: impl Fn(&str) -> bool) -> bool {

@@ -76,6 +76,16 @@ pub struct Facts<'a> {
     pub now: Timestamp,
 }
 
+impl Facts<'_> {
+    /// The server name that was asked for, of our own TLS where these are the bytes inside it.
+    pub fn name(&self) -> Option<&HostName> {
+        match self.inside {
+            Some(inside) => inside.name.as_ref(),
+            None => self.seen.sni(),
+        }
+    }
+}
+
 /// What is known of TLS that posternd terminated.
 #[derive(Clone, Debug)]
 pub struct Inside {

@@ -89,11 +89,7 @@ impl Routes {
 
     /// The first route that matches, or what must become known to tell. What cannot any more fails.
     pub fn choose(&self, facts: &Facts<'_>, still: Still) -> Choice<'_> {
-        let name = match facts.inside {
-            Some(inside) => inside.name.as_ref(),
-            None => facts.seen.sni(),
-        };
-        for route in self.candidates(name) {
+        for route in self.candidates(facts.name()) {
             match route.rule(facts) {
                 Ruling::Holds => return Choice::Found(Some(route)),
                 Ruling::Open(want) if still >= Still::Bytes => return Choice::Open(want),

@@ -4,28 +4,20 @@ use std::io::Write;
 use std::net::{Ipv4Addr, SocketAddr};
 use std::process::Command;
 
-use postern_tests::net::{
-    End, Seen, Then, connect_from, free_port, local, on_free_ports, read_all, without_date,
-};
+use postern_tests::net::{End, Seen, Then, connect_from, read_all, without_date};
 use postern_tests::posternd::config;
-use postern_tests::{Nginx, Posternd, Process, Scratch, bounded, exchange, finish, until};
+use postern_tests::{Nginx, Posternd, Process, Scratch, bounded, exchange, finish};
 
 /// HAProxy in front of posternd, telling for whom it speaks.
 fn proxy(scratch: &Scratch, behind: SocketAddr, option: &str) -> (SocketAddr, Process) {
-    on_free_ports(|| {
-        let address = local(free_port());
+    Process::listening(scratch, "haproxy", |address| {
         let config = format!(
             "defaults\n mode tcp\n timeout connect 5s\n timeout client 30s\n timeout server 30s\n\
              listen front\n bind {address}\n server posternd {behind} {option}\n"
         );
         let mut command = Command::new("/usr/sbin/haproxy");
         command.arg("-db").arg("-f").arg(scratch.write(&format!("{option}.cfg"), config));
-        let mut process = Process::spawn("haproxy", &mut command, scratch.path("haproxy.log"));
-        until("haproxy to listen", || match process.exited() {
-            Some(_) => Some(Err(process.log())),
-            None => std::net::TcpStream::connect(address).ok().map(|_| Ok(())),
-        })?;
-        Ok((address, process))
+        command
     })
 }
 

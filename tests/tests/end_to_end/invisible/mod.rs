@@ -23,16 +23,14 @@ mod witness;
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::io::{Read, Write};
-use std::net::{SocketAddr, TcpStream};
+use std::net::SocketAddr;
 use std::os::unix::fs::PermissionsExt;
 use std::process::Command;
 use std::thread;
 
-use postern_tests::net::{connect, free_port, local, on_free_ports};
+use postern_tests::net::connect;
 use postern_tests::posternd::config;
-use postern_tests::{
-    Knocker, Nginx, Posternd, Process, Scratch, TcpService, posternd, success, until,
-};
+use postern_tests::{Knocker, Nginx, Posternd, Process, Scratch, TcpService, posternd, success};
 
 use compare::{Lanes, Trial};
 use fingerprint::fingerprint;
@@ -209,9 +207,9 @@ fn another_relay_is_found_out() {
     let scratch = Scratch::new();
     let website = website(&scratch);
     let inside = TcpService::echo();
-    let relay = haproxy(&scratch, &website, &inside);
+    let (relay, _process) = haproxy(&scratch, &website, &inside);
     let tells = ["nothing", "a hello cut at 5", "an ssh banner"];
-    let lanes = Lanes { direct: website.https(), through: relay.address };
+    let lanes = Lanes { direct: website.https(), through: relay };
     let found = |name: &str| {
         let mut probes = table::of_strangers();
         probes.retain(|probe| probe.name == name);
@@ -256,15 +254,9 @@ fn keys(server: &Posternd) -> Keys {
     Keys { good, revoked, expired, elsewhere, spent, spent_hello }
 }
 
-struct Haproxy {
-    address: SocketAddr,
-    _process: Process,
-}
-
 /// As guides tell to share a port between ssh and HTTPS by it.
-fn haproxy(scratch: &Scratch, website: &Nginx, inside: &TcpService) -> Haproxy {
-    on_free_ports(|| {
-        let address = local(free_port());
+fn haproxy(scratch: &Scratch, website: &Nginx, inside: &TcpService) -> (SocketAddr, Process) {
+    Process::listening(scratch, "haproxy", |address| {
         let config = format!(
             "defaults
     mode tcp
@@ -289,11 +281,6 @@ backend website
         );
         let mut command = Command::new("/usr/sbin/haproxy");
         command.arg("-db").arg("-f").arg(scratch.write("haproxy.cfg", config));
-        let mut process = Process::spawn("haproxy", &mut command, scratch.path("haproxy.log"));
-        until("haproxy to listen", || match process.exited() {
-            Some(_) => Some(Err(process.log())),
-            None => TcpStream::connect(address).ok().map(|_| Ok(())),
-        })?;
-        Ok(Haproxy { address, _process: process })
+        command
     })
 }

@@ -1,42 +1,24 @@
 //! HAProxy's TCP rules: nginx, Apache, ocserv, monit, Shadowsocks and ssh on one port.
 
 use std::fs;
-use std::net::{Shutdown, SocketAddr, TcpStream};
+use std::net::{Shutdown, SocketAddr};
 use std::os::unix::fs::PermissionsExt;
 use std::os::unix::net::UnixDatagram;
 use std::path::Path;
 use std::process::Command;
 use std::time::Duration;
 
-use postern_tests::net::{Then, connect, free_port, local, on_free_ports};
+use postern_tests::net::{Then, connect};
 use postern_tests::{Nginx, Process, Scratch, Sshd, bounded, exchange, success, until};
 
 use super::{greeting, ours};
 
 const PASSWORD: &str = "not much of a secret";
 
-/// A program on a port of its own, which it is told in `command`.
-fn program(
-    scratch: &Scratch,
-    name: &'static str,
-    command: impl Fn(SocketAddr) -> Command,
-) -> (SocketAddr, Process) {
-    on_free_ports(|| {
-        let address = local(free_port());
-        let log = scratch.path(&format!("{name}.log"));
-        let mut process = Process::spawn(name, &mut command(address), log);
-        until(name, || match process.exited() {
-            Some(_) => Some(Err(process.log())),
-            None => TcpStream::connect(address).ok().map(|_| Ok(())),
-        })?;
-        Ok((address, process))
-    })
-}
-
 fn apache(scratch: &Scratch, certificate: &Path) -> (SocketAddr, Process) {
     let dir = scratch.dir("apache");
     fs::write(dir.join("who"), "Apache").expect("write a page");
-    program(scratch, "apache2", |address| {
+    Process::listening(scratch, "apache2", |address| {
         let (root, crt) = (dir.display(), certificate.display());
         let key = certificate.with_extension("key");
         let modules = ["mpm_event", "authz_core", "ssl"].map(|name| {
@@ -61,7 +43,7 @@ fn monit(scratch: &Scratch, certificate: &Path) -> (SocketAddr, Process) {
         .map(|path| fs::read_to_string(path).expect("read"));
     let pem = scratch.write("monit.pem", pem.concat());
     private(&pem);
-    program(scratch, "monit", |address| {
+    Process::listening(scratch, "monit", |address| {
         let (dir, pem) = (dir.display(), pem.display());
         let config = format!(
             "set daemon 60\nset idfile {dir}/id\nset statefile {dir}/state\nset pidfile {dir}/pid\n\
@@ -83,7 +65,7 @@ fn private(file: &Path) {
 
 fn ocserv(scratch: &Scratch, certificate: &Path) -> (SocketAddr, Process) {
     let passwords = scratch.write("ocpasswd", "");
-    program(scratch, "ocserv", |address| {
+    Process::listening(scratch, "ocserv", |address| {
         let (crt, key) = (certificate.display(), certificate.with_extension("key"));
         let config = format!(
             "auth = \"plain[passwd={}]\"\ntcp-port = {}\nlisten-host = 127.0.0.1\nrun-as-user = nobody\n\
@@ -118,7 +100,7 @@ fn six_services_on_one_port() {
     let (monit, _monit) = monit(&scratch, &certificate);
     let (ocserv, _ocserv) = ocserv(&scratch, &certificate);
     let (shadow, _shadow) =
-        program(&scratch, "ss-server", |address| shadowsocks("ss-server", address, &[]));
+        Process::listening(&scratch, "ss-server", |address| shadowsocks("ss-server", address, &[]));
     let server = ours(
         &scratch,
         "haproxy.md",
@@ -145,7 +127,7 @@ fn six_services_on_one_port() {
     assert!(get("127.0.0.1", "/").to_lowercase().contains("realm=\"monit\""), "by none");
 
     // What Shadowsocks says is neither TLS nor ssh nor anything else that is known.
-    let (local, _local) = program(&scratch, "ss-local", |address| {
+    let (local, _local) = Process::listening(&scratch, "ss-local", |address| {
         shadowsocks("ss-local", door, &["-l", &address.port().to_string()])
     });
     let mut curl = bounded("curl");
