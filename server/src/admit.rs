@@ -16,12 +16,12 @@ use crate::join::{Apart, Caller, join};
 use crate::ops::outcome::{Outcome, Record, Way};
 use crate::pair::Pair;
 use crate::policy::Policy;
-use crate::relay::Guest;
 use crate::route::Seen;
 use crate::stage::Stage;
 use crate::stream::Stream;
 use crate::sys;
 use crate::tls::Identity;
+use postern_relay::{Guest, Leg};
 
 /// For the handshake of a hello that knocked: a key holder's own, so a slow network's time and no more.
 const FINISH: Duration = Duration::from_secs(10);

@@ -24,7 +24,7 @@ use crate::route::{Action, Seen, Still};
 use crate::stage::{Judged, Stage};
 use crate::tls;
 use crate::visit::{left_by_website, turn_away, visit};
-use crate::wire::Wire;
+use postern_relay::Wire;
 
 /// What nginx gives a TLS handshake (`client_header_timeout`): our own names should not stand out.
 const HANDSHAKE: Duration = Duration::from_secs(60);

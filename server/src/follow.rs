@@ -7,6 +7,7 @@ use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use postern_relay::sys::on_reactor;
 use rustix::fs::inotify::{self, CreateFlags, ReadFlags, Reader, WatchFlags};
 use rustix::fs::statfs;
 use rustix::io::Errno;
@@ -15,7 +16,6 @@ use tokio::io::unix::AsyncFd;
 use tokio::time::{sleep, timeout};
 
 use crate::gate::store::Stamp;
-use crate::sys;
 
 const LOOK: Duration = Duration::from_secs(1);
 
@@ -105,7 +105,7 @@ fn watch(path: &Path) -> io::Result<Option<AsyncFd<OwnedFd>>> {
         | WatchFlags::MOVE
         | WatchFlags::MOVE_SELF;
     inotify::add_watch(&events, directory, changes)?;
-    sys::on_reactor(events, Interest::READABLE).map(Some)
+    on_reactor(events, Interest::READABLE).map(Some)
 }
 
 /// Whether there is a link on the way to the file: that may change, or what it points to, without a word.

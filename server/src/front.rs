@@ -11,7 +11,7 @@ use tokio::io::AsyncReadExt;
 
 use crate::stream::Stream;
 use crate::sys;
-use crate::wire::Wire;
+use postern_relay::Wire;
 
 /// First bytes looked at, at the most: nobody asks for more than a ClientHello can have.
 const MOST: usize = MAX_HELLO;

@@ -12,12 +12,12 @@ use crate::early::Early;
 use crate::liveness::Liveness;
 use crate::ops::outcome::Outcome;
 use crate::program::Program;
-use crate::relay::{Guest, Relay};
 use crate::service::{
     Child, Dialing, Failure, Load, Reached, Service, Taker, Target, Ticket, connect, header, spawn,
 };
 use crate::stream::Stream;
-use crate::wire::Wire;
+use postern_relay::Wire;
+use postern_relay::{Guest, Leg, Relay};
 
 /// A client that is to be served.
 #[derive(Debug)]
@@ -38,7 +38,7 @@ pub struct Caller<'a> {
 #[derive(Debug)]
 pub struct Link {
     /// `None` where the service has the client's own socket.
-    relay: Option<Relay>,
+    relay: Option<Relay<Stream, Stream>>,
     /// Most connections have nothing of it.
     held: Option<Box<Held>>,
 }
@@ -174,7 +174,7 @@ impl Link {
     }
 
     /// The relay, if it takes one.
-    pub fn relay(&mut self) -> Option<&mut Relay> {
+    pub fn relay(&mut self) -> Option<&mut Relay<Stream, Stream>> {
         self.relay.as_mut()
     }
 

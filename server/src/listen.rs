@@ -10,6 +10,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::task::Poll;
 use std::time::Duration;
 
+use postern_relay::sys::on_reactor;
 use rustix::net::{SocketFlags, acceptfrom_with, getsockname};
 use socket2::{Domain, Protocol, Socket, Type};
 use tokio::io::Interest;
@@ -21,9 +22,8 @@ use crate::conn::{Arrival, serve};
 use crate::house::House;
 use crate::inherit::Passed;
 use crate::policy::Policy;
-use crate::sys;
-use crate::wire::Wire;
 use crate::workers::Workers;
+use postern_relay::Wire;
 
 /// How long to let connections end when there is no descriptor for another one.
 const OUT_OF_DESCRIPTORS: Duration = Duration::from_millis(100);
@@ -199,7 +199,7 @@ struct At {
 async fn accept(listener: OwnedFd, at: At, house: Arc<House>) {
     let mut policy = house.follow_policy();
     let mut warned: Option<Instant> = None;
-    let listener = match sys::on_reactor(listener, Interest::READABLE) {
+    let listener = match on_reactor(listener, Interest::READABLE) {
         Ok(listener) => listener,
         Err(error) => {
             error!(%error, "a worker cannot listen");

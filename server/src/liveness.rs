@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use socket2::{SockRef, TcpKeepalive};
 
-use crate::wire::Wire;
+use postern_relay::Wire;
 
 /// Probes that may stay unanswered before the connection is given up.
 const RETRIES: u32 = 6;

@@ -9,8 +9,7 @@ use std::task::{Context, Poll, ready};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio_rustls::TlsStream;
 
-use crate::read_ahead::ReadAhead;
-use crate::wire::Wire;
+use postern_relay::{Leg, ReadAhead, Wire};
 
 /// A connection's side.
 #[derive(Debug)]
@@ -32,14 +31,6 @@ impl From<TlsStream<ReadAhead>> for Stream {
 }
 
 impl Stream {
-    /// The socket at the bottom.
-    pub fn wire(&self) -> &Wire {
-        match self {
-            Stream::Bare(wire) => wire,
-            Stream::Tls(tls) => tls.get_ref().0.wire(),
-        }
-    }
-
     /// Waits for that; `None` if the peer resets meanwhile: nothing is kept for somebody who is gone.
     pub async fn unless_reset<T>(&self, wait: impl Future<Output = T>) -> Option<T> {
         tokio::select! {
@@ -49,17 +40,25 @@ impl Stream {
         }
     }
 
-    /// The socket, where nothing stands between it and the bytes.
-    pub(crate) fn bare(&mut self) -> Option<&mut Wire> {
+    /// Ends the connection with a reset, as [`Wire::reset`] prepares it; TLS gets no close of its own.
+    pub async fn reset(self) {
+        self.wire().reset().await;
+    }
+}
+
+impl Leg for Stream {
+    fn wire(&self) -> &Wire {
+        match self {
+            Stream::Bare(wire) => wire,
+            Stream::Tls(tls) => tls.get_ref().0.wire(),
+        }
+    }
+
+    fn bare(&mut self) -> Option<&mut Wire> {
         match self {
             Stream::Bare(wire) => Some(wire),
             Stream::Tls(_) => None,
         }
-    }
-
-    /// Ends the connection with a reset, as [`Wire::reset`] prepares it; TLS gets no close of its own.
-    pub async fn reset(self) {
-        self.wire().reset().await;
     }
 }
 

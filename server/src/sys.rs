@@ -16,9 +16,7 @@ use std::time::Duration;
 use rustix::io::FdFlags;
 use rustix::process::{Resource, Rlimit};
 use rustix::time::{ClockId, clock_gettime};
-use socket2::{Domain, SockRef, Socket, Type};
-use tokio::io::Interest;
-use tokio::io::unix::AsyncFd;
+use socket2::{Domain, Socket, Type};
 
 /// Owns a descriptor from now on, if it is open; a child does not inherit it any more.
 ///
@@ -30,14 +28,6 @@ pub(crate) unsafe fn claim(fd: RawFd) -> io::Result<OwnedFd> {
     rustix::io::fcntl_setfd(unsafe { BorrowedFd::borrow_raw(fd) }, FdFlags::CLOEXEC)?;
     // SAFETY: it is open, and by the caller's promise nobody owns it.
     Ok(unsafe { OwnedFd::from_raw_fd(fd) })
-}
-
-/// Registers a descriptor in non-blocking mode with the reactor of this thread's runtime.
-pub(crate) fn on_reactor(fd: OwnedFd, interest: Interest) -> io::Result<AsyncFd<OwnedFd>> {
-    // SAFETY: an OwnedFd is an open descriptor, the same one until it is dropped, and nobody else may
-    // close it.
-    let registered = unsafe { AsyncFd::register_with_interest(fd, interest) };
-    registered.map_err(io::Error::from)
 }
 
 /// Fresh randomness.
@@ -64,43 +54,9 @@ pub(crate) fn set_receive_low_water(socket: impl AsFd, bytes: usize) -> io::Resu
     if done == 0 { Ok(()) } else { Err(io::Error::last_os_error()) }
 }
 
-/// Lets the socket have an address that is not this machine's (IP_TRANSPARENT, ip(7)), and leaves its
-/// port to be chosen when it connects (IP_BIND_ADDRESS_NO_PORT): bound to port 0 alone it would take one
-/// that no other connection from that address can have.
-pub(crate) fn make_transparent(socket: impl AsFd, v4: bool) -> io::Result<()> {
-    let own = SockRef::from(&socket);
-    if v4 { own.set_ip_transparent_v4(true) } else { own.set_ip_transparent_v6(true) }?;
-    let value: libc::c_int = 1;
-    // SAFETY: the descriptor is borrowed for the whole call, and the option value is a c_int whose
-    // address and size are passed along.
-    let done = unsafe {
-        libc::setsockopt(
-            socket.as_fd().as_raw_fd(),
-            libc::SOL_IP,
-            libc::IP_BIND_ADDRESS_NO_PORT,
-            (&raw const value).cast(),
-            size_of_val(&value) as libc::socklen_t,
-        )
-    };
-    if done == 0 { Ok(()) } else { Err(io::Error::last_os_error()) }
-}
-
-/// Whether [`make_transparent`] is allowed.
+/// Whether [`make_transparent`](postern_relay::sys::make_transparent) is allowed.
 pub(crate) fn try_transparent() -> io::Result<()> {
-    make_transparent(Socket::new(Domain::IPV4, Type::STREAM, None)?, true)
-}
-
-/// Bytes written to the socket that its peer has not yet acknowledged (SIOCOUTQ, tcp(7)).
-pub(crate) fn unacknowledged(socket: impl AsFd) -> io::Result<usize> {
-    let mut count: libc::c_int = 0;
-    // SAFETY: the descriptor is borrowed for the whole call, and TIOCOUTQ (SIOCOUTQ's other name)
-    // writes one c_int to the address given.
-    let done = unsafe { libc::ioctl(socket.as_fd().as_raw_fd(), libc::TIOCOUTQ, &raw mut count) };
-    if done == 0 {
-        Ok(usize::try_from(count).unwrap_or(0))
-    } else {
-        Err(io::Error::last_os_error())
-    }
+    postern_relay::sys::make_transparent(Socket::new(Domain::IPV4, Type::STREAM, None)?, true)
 }
 
 /// Time since boot, suspended time included.

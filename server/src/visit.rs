@@ -12,10 +12,10 @@ use crate::join::{Apart, Caller, join};
 use crate::ops::outcome::{Outcome, Record};
 use crate::pair::Pair;
 use crate::policy::Policy;
-use crate::relay::Guest;
 use crate::route::Rejection;
 use crate::service::Dialing;
 use crate::stage::Stage;
+use postern_relay::Guest;
 
 /// How long somebody who is turned away has to take the end of his connection.
 const FAREWELL: Duration = Duration::from_secs(2);

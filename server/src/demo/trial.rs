@@ -15,7 +15,7 @@ use super::sshd::Sshd;
 use super::website::PAGE;
 use super::{Demo, say};
 use crate::tls::{Outward, Trust};
-use crate::wire::{Then, Wire};
+use postern_relay::wire::{Then, Wire};
 
 /// Longer than any of it takes on a slow machine.
 const PATIENCE: Duration = Duration::from_secs(60);

@@ -14,7 +14,7 @@ use hyper_util::rt::TokioIo;
 use tokio::net::{TcpListener, TcpStream};
 
 use crate::tls::Inward;
-use crate::wire::Wire;
+use postern_relay::Wire;
 
 /// What every visitor gets.
 pub(super) const PAGE: &str = "<!doctype html>\n<title>A quiet page</title>\n\

@@ -9,6 +9,7 @@ use std::pin::Pin;
 use std::process::Stdio;
 use std::time::Duration;
 
+use postern_relay::sys::on_reactor;
 use rustix::process::{
     Pid, PidfdFlags, Signal, WaitId, WaitIdOptions, kill_process_group, pidfd_open, waitid,
 };
@@ -21,7 +22,6 @@ use tracing::debug;
 
 use super::Address;
 use crate::program::Program;
-use crate::sys;
 
 /// How long a child that is told to end (by the end of its input and SIGTERM) may take for it before SIGKILL.
 const GRACE: Duration = Duration::from_millis(500);
@@ -72,7 +72,7 @@ fn spawn(program: &Program) -> io::Result<Peer> {
     let mut running = Running { pid: Pid::from_child(&child), reaped: false, ended: None };
     drop(child);
     let ended = pidfd_open(running.pid, PidfdFlags::empty())?;
-    running.ended = Some(sys::on_reactor(ended, Interest::READABLE)?);
+    running.ended = Some(on_reactor(ended, Interest::READABLE)?);
     let missing = || io::Error::from(io::ErrorKind::BrokenPipe);
     let questions = pipe::Sender::from_owned_fd(stdin.ok_or_else(missing)?.into())?;
     let answers = pipe::Receiver::from_owned_fd(stdout.ok_or_else(missing)?.into())?;

@@ -13,8 +13,8 @@ use tracing::info;
 use crate::conn::Arrival;
 use crate::gate::{Entrant, Holder};
 use crate::house::House;
-use crate::relay::{End, Moved, Side};
 use crate::service::{Failure, Kept, Service, Target};
+use postern_relay::{End, Moved, Side};
 
 /// The end of a connection.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

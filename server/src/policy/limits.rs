@@ -15,7 +15,7 @@ impl Limits {
     /// website's besides its own.
     pub fn fit(self, descriptors: usize) -> Limits {
         // Listeners, files, the admin socket, a clients file being written, and the relay's pipes.
-        const OTHERS: usize = 64 + 2 * crate::relay::pipes::MOST;
+        const OTHERS: usize = 64 + 2 * postern_relay::pipes::MOST;
         let undecided = self.undecided.min(descriptors / 8);
         let left = descriptors.saturating_sub(OTHERS + undecided * 2) / 2;
         Limits { connections: self.connections.min(left), undecided, ..self }

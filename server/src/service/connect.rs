@@ -18,7 +18,7 @@ use super::upstream::{Address, Load, Upstream, Upstreams};
 use super::{Endpoint, Service, Target};
 use crate::program::Program;
 use crate::stream::Stream;
-use crate::wire::{Then, Wire};
+use postern_relay::wire::{Then, Wire};
 
 /// On whose behalf a service is called.
 #[derive(Clone, Debug)]

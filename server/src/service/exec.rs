@@ -11,6 +11,7 @@ use std::process::Stdio;
 use std::thread;
 use std::time::Duration;
 
+use postern_relay::sys::on_reactor;
 use rustix::process::{
     Pid, PidfdFlags, Signal, WaitId, WaitIdOptions, kill_process_group, pidfd_open, waitid,
 };
@@ -22,7 +23,6 @@ use tracing::debug;
 
 use super::Dialing;
 use crate::program::Program;
-use crate::sys;
 
 /// How long a child that is told to end (SIGTERM) may take for it (before SIGKILL).
 const GRACE: Duration = Duration::from_secs(5);
@@ -49,7 +49,7 @@ pub(crate) async fn spawn(
         Ok::<_, io::Error>((process, ended))
     });
     let (process, ended) = started.await.map_err(io::Error::other)??;
-    Ok(Child { process, ended: sys::on_reactor(ended, Interest::READABLE)? })
+    Ok(Child { process, ended: on_reactor(ended, Interest::READABLE)? })
 }
 
 /// A child that runs. Dropped before it ends, it is told to end.

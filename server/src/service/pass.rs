@@ -13,7 +13,7 @@ use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
 
 use crate::program::Program;
-use crate::wire::Wire;
+use postern_relay::Wire;
 
 /// Where connections are handed to.
 #[derive(Debug)]

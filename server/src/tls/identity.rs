@@ -19,8 +19,8 @@ use rustls::version::TLS13;
 use tokio_rustls::{LazyConfigAcceptor, TlsStream};
 
 use super::{FileError, HTTP_1, HTTP_2, certificates, provider, public_key};
-use crate::read_ahead::ReadAhead;
-use crate::wire::Wire;
+use postern_relay::ReadAhead;
+use postern_relay::Wire;
 
 /// What terminates TLS for a hello that knocked.
 pub struct Identity {

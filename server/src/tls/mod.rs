@@ -26,9 +26,9 @@ use tokio_rustls::{TlsAcceptor, TlsConnector, TlsStream};
 
 pub use identity::Identity;
 
-use crate::read_ahead::ReadAhead;
 use crate::stream::Stream;
-use crate::wire::Wire;
+use postern_relay::ReadAhead;
+use postern_relay::Wire;
 
 const HTTP_1: &[u8] = b"http/1.1";
 pub const HTTP_2: &[u8] = b"h2";

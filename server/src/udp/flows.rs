@@ -8,6 +8,7 @@ use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
+use postern_relay::sys::on_reactor;
 use postern_shared::sniff::datagram::DatagramKind;
 use socket2::{Domain, Protocol, Socket, Type};
 use tokio::io::Interest;
@@ -18,7 +19,6 @@ use super::flow::{Flow, FlowOutcome, Life, serve};
 use super::listen::{BUFFER, Listening};
 use super::table::{Pair, Pulse, Table};
 use super::{Route, Udp};
-use crate::sys;
 use crate::sys::datagrams::Ends;
 
 #[derive(Debug)]
@@ -75,7 +75,7 @@ impl Flows {
             // Its reactor is to be that of the worker which reads it.
             let _there = worker.enter();
             // What ICMP says is an error, and nothing to read.
-            sys::on_reactor(socket, Interest::READABLE.add(Interest::ERROR))?
+            on_reactor(socket, Interest::READABLE.add(Interest::ERROR))?
         };
         let pulse = Arc::new(Pulse::default());
         pulse.up(self.now());

@@ -13,6 +13,7 @@ use std::sync::atomic::Ordering;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
+use postern_relay::sys::on_reactor;
 use postern_shared::sniff::datagram::DatagramKind;
 use socket2::{Domain, Protocol, SockRef, Socket, Type};
 use tokio::io::Interest;
@@ -30,7 +31,6 @@ use crate::house::House;
 use crate::inherit::Passed;
 use crate::listen::fold;
 use crate::policy::Policy;
-use crate::sys;
 use crate::sys::datagrams::{Batch, Ends, tell_local_address};
 use crate::workers::Workers;
 
@@ -79,7 +79,7 @@ impl Listening {
         let _ = SockRef::from(&socket).set_send_buffer_size(BUFFER);
         let actual = socket.local_addr()?.as_socket().unwrap_or(configured);
         let _there = worker.enter();
-        let socket = sys::on_reactor(socket.into(), Interest::READABLE.add(Interest::WRITABLE))?;
+        let socket = on_reactor(socket.into(), Interest::READABLE.add(Interest::WRITABLE))?;
         Ok(Listening { socket, configured, actual })
     }
 

@@ -88,7 +88,7 @@ impl Wire {
     }
 
     /// The same from the address `source`, where that is of the other's family.
-    pub(crate) async fn connect_as(
+    pub async fn connect_as(
         source: Option<IpAddr>,
         to: SocketAddr,
         then: Then,
@@ -260,7 +260,7 @@ impl Wire {
 
 impl Wire {
     /// Sends bytes over a unix socket, and with the first of them a descriptor (SCM_RIGHTS, unix(7)).
-    pub(crate) async fn send_descriptor(&self, bytes: &[u8], fd: &OwnedFd) -> io::Result<()> {
+    pub async fn send_descriptor(&self, bytes: &[u8], fd: &OwnedFd) -> io::Result<()> {
         let mut rest = bytes;
         while !rest.is_empty() {
             let sent = poll_fn(|cx| {

@@ -13,8 +13,8 @@ use rustix::pipe::{PipeFlags, fcntl_getpipe_size, fcntl_setpipe_size, pipe_with}
 const WANTED: usize = 1024 * 1024;
 
 /// Pipes in all. A reader that stalls in the middle of bulk keeps one, with up to its size of data.
-/// [`Limits::fit`](crate::policy::Limits::fit) sets two descriptors aside for each.
-pub(crate) const MOST: usize = 128;
+/// posternd sets two descriptors aside for each.
+pub const MOST: usize = 128;
 
 /// Idle ones that a thread keeps for the next: a connection has one only while it moves bulk, or has
 /// filled it for a slow reader.
@@ -28,7 +28,7 @@ thread_local! {
 
 /// A pipe, and how much it takes at once.
 #[derive(Debug)]
-pub(super) struct Pipe {
+pub(crate) struct Pipe {
     pub reading: OwnedFd,
     pub writing: OwnedFd,
     pub size: usize,
@@ -36,7 +36,7 @@ pub(super) struct Pipe {
 
 impl Pipe {
     /// An idle pipe or a new one; `None` where all are in use, or the process has no descriptors left.
-    pub(super) fn take() -> Option<Pipe> {
+    pub(crate) fn take() -> Option<Pipe> {
         if let Some(pipe) = IDLE.with_borrow_mut(Vec::pop) {
             return Some(pipe);
         }
@@ -52,7 +52,7 @@ impl Pipe {
     }
 
     /// Keeps an empty pipe for the next taker.
-    pub(super) fn give_back(self) {
+    pub(crate) fn give_back(self) {
         // A thread that is ending has no place to keep it any more: it is closed.
         let _ = IDLE.try_with(|idle| {
             if let Ok(mut idle) = idle.try_borrow_mut()

@@ -9,12 +9,11 @@ use std::pin::Pin;
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
-use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio::io::ReadBuf;
 use tokio::time::timeout;
 
-use super::pipes::Pipe;
-use crate::stream::Stream;
-use crate::wire::Wire;
+use crate::leg::Leg;
+use crate::pipes::Pipe;
 
 /// One read, and so the most that waits for a slow reader in each direction. Larger than the bytes
 /// held while a connection was undecided, so that they go on in one write.
@@ -38,14 +37,14 @@ thread_local! {
 
 /// Which end of a way failed.
 #[derive(Clone, Copy, Debug)]
-pub(super) enum Broken {
+pub(crate) enum Broken {
     Source,
     Sink,
 }
 
 /// One direction.
 #[derive(Debug)]
-pub(super) struct Way {
+pub(crate) struct Way {
     held: Held,
     state: State,
     /// Data came in bulk when last it came: it is likely to go on so.
@@ -79,7 +78,7 @@ enum State {
 }
 
 impl Way {
-    pub(super) fn new(first: Vec<u8>) -> Way {
+    pub(crate) fn new(first: Vec<u8>) -> Way {
         Way {
             held: Held::of(&first),
             state: State::Open,
@@ -90,22 +89,22 @@ impl Way {
     }
 
     /// Whether the source's end has been passed on.
-    pub(super) fn is_done(&self) -> bool {
+    pub(crate) fn is_done(&self) -> bool {
         self.state == State::Done
     }
 
     /// Whether the source is being read, and so tells by itself when it fails.
-    pub(super) fn awaits_source(&self) -> bool {
+    pub(crate) fn awaits_source(&self) -> bool {
         self.awaits_source
     }
 
     /// Moves bytes until a side blocks; ready when the source's end has been passed on. Where this is
     /// the `last` direction to end, closing the socket, which follows, tells its peer.
-    pub(super) fn poll(
+    pub(crate) fn poll(
         &mut self,
         cx: &mut Context<'_>,
-        source: &mut Stream,
-        sink: &mut Stream,
+        source: &mut impl Leg,
+        sink: &mut impl Leg,
         last: bool,
         delivered: &mut u64,
     ) -> Poll<Result<(), Broken>> {
@@ -123,8 +122,8 @@ impl Way {
     fn move_data(
         &mut self,
         cx: &mut Context<'_>,
-        source: &mut Stream,
-        sink: &mut Stream,
+        source: &mut impl Leg,
+        sink: &mut impl Leg,
         delivered: &mut u64,
     ) -> Poll<Result<(), Broken>> {
         self.awaits_source = false;
@@ -134,10 +133,8 @@ impl Way {
             if self.state != State::Open {
                 return Poll::Ready(Ok(()));
             }
-            if self.bulk
-                && let (Some(from), Some(to)) = (source.bare(), sink.bare())
-            {
-                ready!(self.move_bulk(cx, from, to, delivered))?;
+            if self.bulk {
+                ready!(self.move_bulk(cx, source, sink, delivered))?;
                 continue;
             }
             if turns == TURN {
@@ -160,7 +157,7 @@ impl Way {
                         self.state = State::Ending;
                     }
                     if read.count == CHUNK {
-                        self.bulk = source.bare().is_some() && sink.bare().is_some();
+                        self.bulk = source.can_splice() && sink.can_splice();
                     }
                     if !matches!(self.held, Held::Nothing) {
                         return Poll::Pending;
@@ -184,8 +181,8 @@ impl Way {
     fn move_bulk(
         &mut self,
         cx: &mut Context<'_>,
-        source: &mut Wire,
-        sink: &Wire,
+        source: &mut impl Leg,
+        sink: &mut impl Leg,
         delivered: &mut u64,
     ) -> Poll<Result<(), Broken>> {
         let Some(pipe) = Pipe::take() else {
@@ -235,7 +232,7 @@ impl Way {
     fn write(
         &mut self,
         cx: &mut Context<'_>,
-        sink: &mut Stream,
+        sink: &mut impl Leg,
         bytes: &[u8],
         last: bool,
         delivered: &mut u64,
@@ -261,7 +258,7 @@ impl Way {
     fn write_held(
         &mut self,
         cx: &mut Context<'_>,
-        sink: &mut Stream,
+        sink: &mut impl Leg,
         delivered: &mut u64,
     ) -> Poll<io::Result<()>> {
         match &mut self.held {
@@ -276,7 +273,7 @@ impl Way {
             Held::Piped(filled) => {
                 while filled.count > 0 {
                     let Filled { pipe, count } = &mut **filled;
-                    let moved = sink.wire().poll_splice_from(cx, &pipe.reading, *count);
+                    let moved = sink.poll_splice_from(cx, &pipe.reading, *count);
                     let moved = ready!(moved)?;
                     *count -= moved;
                     *delivered += moved as u64;
@@ -291,10 +288,10 @@ impl Way {
 
     /// The source was reset: what it sent before still goes through, but its end is not passed on as
     /// an orderly one.
-    pub(super) async fn drain(
+    pub(crate) async fn drain(
         &mut self,
-        source: &mut Stream,
-        sink: &mut Stream,
+        source: &mut impl Leg,
+        sink: &mut impl Leg,
         delivered: &mut u64,
     ) {
         if self.state == State::Done {
@@ -334,7 +331,7 @@ struct Read {
 /// record, and with its end where that has come too.
 fn poll_fill(
     cx: &mut Context<'_>,
-    source: &mut Stream,
+    source: &mut impl Leg,
     scratch: &mut [u8],
 ) -> Poll<io::Result<Read>> {
     let mut buffer = ReadBuf::new(scratch);

@@ -2,9 +2,6 @@
 //! reset after the data that came before it, and a full side stops its source. Never looks at the
 //! bytes, and sets no timer on a tunnel.
 
-pub(crate) mod pipes;
-mod way;
-
 use std::future::{Future, poll_fn};
 use std::pin::Pin;
 use std::task::{Context, Poll};
@@ -13,8 +10,8 @@ use std::time::Duration;
 use tokio::io::AsyncWriteExt;
 use tokio::time::{Instant, Sleep, sleep, timeout};
 
-use crate::stream::Stream;
-use way::{Broken, Way};
+use crate::leg::Leg;
+use crate::way::{Broken, Way};
 
 /// How the relay ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -73,9 +70,9 @@ const ORPHAN: Duration = Duration::from_secs(60);
 /// A relay between two sides. There are as many as connections, and most are idle most of the time:
 /// what is seldom needed is made when it is needed.
 #[derive(Debug)]
-pub struct Relay {
-    client: Stream,
-    upstream: Stream,
+pub struct Relay<C, U> {
+    client: C,
+    upstream: U,
     up: Way,
     down: Way,
     timers: Option<Box<Timers>>,
@@ -90,22 +87,22 @@ struct Timers {
     idle: Option<Idle>,
 }
 
-impl Relay {
+impl<C: Leg, U: Leg> Relay<C, U> {
     /// `first_up` and `first_down` are bytes already read from a side: they go ahead of what it sends
     /// next.
     pub fn new(
         guest: Guest,
-        client: Stream,
-        upstream: Stream,
+        client: C,
+        upstream: U,
         first_up: Vec<u8>,
         first_down: Vec<u8>,
-    ) -> Relay {
+    ) -> Relay<C, U> {
         let (up, down) = (Way::new(first_up), Way::new(first_down));
         Relay { client, upstream, up, down, timers: None, guest, ended_by: None }
     }
 
     /// Ends it where no byte is moved for so long.
-    pub fn ending_when_idle_for(self, most: Duration) -> Relay {
+    pub fn ending_when_idle_for(self, most: Duration) -> Relay<C, U> {
         let timers = Timers { orphan: None, idle: Some(Idle::new(most)) };
         Relay { timers: Some(Box::new(timers)), ..self }
     }

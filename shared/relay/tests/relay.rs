@@ -3,8 +3,7 @@
 use std::future::pending;
 use std::time::Duration;
 
-use posternd::relay::{End, Guest, Moved, Relay};
-use posternd::wire::Wire;
+use postern_relay::{End, Guest, Moved, Relay, Wire};
 use socket2::SockRef;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
@@ -37,14 +36,14 @@ struct Ended {
 }
 
 /// A relay as posternd runs it.
-async fn run(mut relay: Relay, cut: impl Future<Output = ()>) -> Ended {
+async fn run(mut relay: Relay<Wire, Wire>, cut: impl Future<Output = ()>) -> Ended {
     let mut moved = Moved::default();
     let end = relay.run(&mut moved, Box::pin(cut)).await;
     Ended { end, up: moved.up, down: moved.down }
 }
 
-fn relay(guest: Guest, client: TcpStream, upstream: TcpStream) -> Relay {
-    Relay::new(guest, wire(client).into(), wire(upstream).into(), Vec::new(), Vec::new())
+fn relay(guest: Guest, client: TcpStream, upstream: TcpStream) -> Relay<Wire, Wire> {
+    Relay::new(guest, wire(client), wire(upstream), Vec::new(), Vec::new())
 }
 
 fn wire(socket: TcpStream) -> Wire {
@@ -128,8 +127,7 @@ async fn what_a_reset_side_sent_before_reaches_a_slow_reader() {
         let (mut client, ours) = pair().await;
         let (theirs, upstream) = Wire::pair().expect("a pair");
         SockRef::from(theirs.socket()).set_send_buffer_size(16 * 1024).expect("set");
-        let relay =
-            Relay::new(Guest::Admitted, wire(ours).into(), theirs.into(), Vec::new(), Vec::new());
+        let relay = Relay::new(Guest::Admitted, wire(ours), theirs, Vec::new(), Vec::new());
         let relay = tokio::spawn(run(relay, pending()));
         let mut sent = Vec::new();
         for length in [100_000, 20_000, 20_001] {
@@ -241,7 +239,7 @@ async fn both_ways_at_once_and_in_odd_pieces() {
 async fn what_was_read_before_goes_first() {
     let (mut client, ours) = pair().await;
     let (mut upstream, theirs) = pair().await;
-    let (ours, theirs) = (wire(ours).into(), wire(theirs).into());
+    let (ours, theirs) = (wire(ours), wire(theirs));
     let (first_up, first_down) = (b"GET".to_vec(), b"ack".to_vec());
     let relay = Relay::new(Guest::Admitted, ours, theirs, first_up, first_down);
     let relay = tokio::spawn(run(relay, pending()));
@@ -342,8 +340,7 @@ async fn unix_sockets_are_relayed_like_others() {
     let upstream = std::os::unix::net::UnixStream::from(upstream);
     upstream.set_nonblocking(true).expect("set");
     let upstream = tokio::net::UnixStream::from_std(upstream).expect("registered");
-    let relay =
-        Relay::new(Guest::Admitted, wire(ours).into(), theirs.into(), Vec::new(), Vec::new());
+    let relay = Relay::new(Guest::Admitted, wire(ours), theirs, Vec::new(), Vec::new());
     let relay = tokio::spawn(run(relay, pending()));
     let block = pattern(5_000_000);
     let echo = tokio::spawn(async move {
