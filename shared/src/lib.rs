@@ -2,6 +2,7 @@
 //! what an invite says. Pure by rule: slices and `now` in, values out; no socket, clock, file or
 //! random source, so all of it runs under fuzzers and property tests.
 
+pub mod expose;
 pub mod hello;
 pub mod hex;
 pub mod invite;

@@ -14,6 +14,11 @@ const FLAG_ACK: u8 = 0b0001;
 pub enum Intent {
     /// The service's plain byte stream.
     Pipe,
+    /// The control connection of a client that exposes services (`expose`). It names no service.
+    Expose,
+    /// A lane of such a client. The pool's number and key stand in for the client's, and the time is a
+    /// number that counts once.
+    Accept,
     /// No stream: the address may come to the service without a knock for a while.
     Arm,
 }
@@ -22,6 +27,8 @@ impl Intent {
     fn code(self) -> u8 {
         match self {
             Intent::Pipe => 1,
+            Intent::Expose => 3,
+            Intent::Accept => 4,
             Intent::Arm => 5,
         }
     }
@@ -29,6 +36,8 @@ impl Intent {
     fn from_code(code: u8) -> Option<Intent> {
         match code {
             1 => Some(Intent::Pipe),
+            3 => Some(Intent::Expose),
+            4 => Some(Intent::Accept),
             5 => Some(Intent::Arm),
             _ => None,
         }
@@ -42,7 +51,7 @@ pub struct Header {
     pub ack: bool,
     pub intent: Intent,
     pub kid: Kid,
-    /// Seconds since the Unix epoch, on the client's clock.
+    /// Seconds since the Unix epoch, on the client's clock; of a lane its number.
     pub time: u32,
     /// The number that the service has in the client's invite.
     pub service: u16,
