@@ -107,6 +107,11 @@ impl<C: Leg, U: Leg> Relay<C, U> {
         Relay { timers: Some(Box::new(timers)), ..self }
     }
 
+    /// Both, for whoever has more to do with them.
+    pub fn into_sides(self) -> (C, U) {
+        (self.client, self.upstream)
+    }
+
     /// Whose end of data was passed on first.
     pub fn ended_by(&self) -> Option<Side> {
         self.ended_by
