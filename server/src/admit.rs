@@ -1,14 +1,16 @@
 //! The way of somebody who is let in, from his knock to his service. What lets him in was decided before.
 
+use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use postern_shared::hello::ClientHello;
-use postern_shared::knock::{Intent, Status, ack};
+use postern_shared::knock::Status;
 use postern_shared::sniff::{LETTERS, Protocol};
-use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::io::AsyncWriteExt;
 use tokio::time::timeout;
 
+use crate::expose;
 use crate::front::Front;
 use crate::gate::{Admitted, Entrant, Pass};
 use crate::house::{Entering, House, Unlocked};
@@ -17,17 +19,15 @@ use crate::ops::outcome::{Outcome, Record, Way};
 use crate::pair::Pair;
 use crate::policy::Policy;
 use crate::route::Seen;
-use crate::stage::Stage;
+use crate::service::Dialing;
+use crate::stage::{Errand, Stage};
 use crate::stream::Stream;
 use crate::sys;
 use crate::tls::Identity;
-use postern_relay::{Guest, Leg};
+use postern_relay::{Guest, Lane, Leg};
 
 /// For the handshake of a hello that knocked: a key holder's own, so a slow network's time and no more.
 const FINISH: Duration = Duration::from_secs(10);
-
-/// How long somebody who was admitted but cannot be served has to read why.
-const FAREWELL: Duration = Duration::from_secs(2);
 
 /// The stream as it is when the knock has been taken away.
 pub(crate) async fn behind_the_knock(
@@ -65,54 +65,68 @@ async fn answer(
     }
 }
 
-/// Leads whoever knocked right to the service.
+/// Gives whoever knocked right what he came for: a pair that is to be relayed, or nothing more.
 pub(crate) async fn admit(
-    house: &House,
+    house: &Arc<House>,
     policy: &Policy,
-    mut stage: Stage,
+    stage: Stage,
     front: Front,
     entering: Entering,
     record: &mut Record,
 ) -> Result<Pair, Outcome> {
-    let Entering { entrant, service, seat } = entering;
-    record.service = Some(service.clone());
+    let Entering { entrant, errand, seat } = entering;
     let holder = entrant.holder();
-    let intent = match &entrant {
-        Entrant::Knock(admitted) => {
-            record.way = Way::Knock;
+    record.way = match &entrant {
+        Entrant::Knock(_) => {
             house.counts.knocks_admitted.fetch_add(1, Ordering::Relaxed);
             house.gate.note_use(&holder);
-            admitted.intent
+            Way::Knock
         }
-        Entrant::Memory(_) => {
-            record.way = Way::Memory;
-            Intent::Pipe
-        }
+        Entrant::Memory(_) => Way::Memory,
     };
-    stage.dialing.bytes_follow = front.has_bytes();
-    let (client, first_up) = front.into_stream().map_err(|_| Outcome::ClientReset)?;
-    if let (Intent::Arm, Some(memory)) = (intent, policy.memory) {
+    record.service = errand.service().cloned();
+    let bytes_follow = front.has_bytes();
+    let (mut client, first_up) = front.into_stream().map_err(|_| Outcome::ClientReset)?;
+    let peer = stage.dialing.peer;
+    if let Errand::Arm(service, keep) = errand {
         let pass = Pass { holder, service: service.name.clone() };
-        house.gate.arm(stage.dialing.peer.ip(), pass, memory.keep);
-        part(client, entrant.acknowledgement(Status::Ok)).await;
+        house.gate.arm(peer.ip(), pass, keep);
+        entrant.part(client, Status::Ok).await;
         return Err(Outcome::Done);
     }
     let Some(seat) = seat else {
-        part(client, entrant.acknowledgement(Status::Busy)).await;
+        entrant.part(client, Status::Busy).await;
         return Err(Outcome::Shed);
     };
-    let peer = stage.dialing.peer;
-    let Some(entry) = house.tunnels().enter(&entrant, service.clone(), peer) else {
+    policy.liveness.watch(client.wire());
+    let acknowledgement = entrant.acknowledgement(Status::Ok).map(Vec::from).unwrap_or_default();
+    if let Errand::Wait(pool) = errand {
+        record.quiet = true;
+        say(&mut client, &acknowledgement).await?;
+        pool.park(Lane::new(client), seat);
+        return Err(Outcome::Pooled);
+    }
+    let Some(entry) = house.tunnels().enter(&entrant, record.service.clone(), peer) else {
         record.details().refused = Some("tunnels");
-        part(client, entrant.acknowledgement(Status::Busy)).await;
+        entrant.part(client, Status::Busy).await;
         return Err(Outcome::Shed);
+    };
+    let Errand::Reach(service) = errand else {
+        // Its key may have been revoked before it was listed.
+        if !house.still_knows(&holder) {
+            return Err(Outcome::Revoked);
+        }
+        say(&mut client, &acknowledgement).await?;
+        let exposing = expose::serve(house, &holder, peer, client, first_up, &entry);
+        // It lasts for days, and is larger than what leads there.
+        return Err(Box::pin(exposing).await);
     };
     let ticket = match client.unless_reset(service.enter(peer, Some(&holder))).await {
         None => return Err(Outcome::ClientReset),
         Some(Ok(ticket)) => ticket,
         Some(Err(kept)) => {
             let (outcome, status) = record.note_kept(kept);
-            part(client, entrant.acknowledgement(status)).await;
+            entrant.part(client, status).await;
             return Err(outcome);
         }
     };
@@ -121,17 +135,21 @@ pub(crate) async fn admit(
     if !house.still_knows(&holder) {
         return Err(Outcome::Revoked);
     }
-    policy.liveness.watch(client.wire());
-    let first_down = entrant.acknowledgement(Status::Ok).map(Vec::from).unwrap_or_default();
+    let dialing = Dialing { bytes_follow, ..stage.dialing };
     let liveness = Some(&policy.liveness);
+    let first_down = acknowledgement;
     let caller =
         Caller { guest: Guest::Admitted, stream: client, first_up, first_down, liveness, ticket };
-    match join(&service, &stage.dialing, None, caller).await {
+    match join(&service, &dialing, None, caller).await {
         Ok(link) => Ok(Pair { link, entry: Some(entry), _seat: seat }),
         Err(Apart::Failed(client, failure)) => {
             if let Some(client) = client {
-                part(client, entrant.acknowledgement(Status::UpstreamDown)).await;
+                entrant.part(client, Status::UpstreamDown).await;
             }
+            Err(record.note_failure(&failure))
+        }
+        Err(Apart::Apologised(client, _, failure)) => {
+            entrant.part(client, Status::UpstreamDown).await;
             Err(record.note_failure(&failure))
         }
         Err(Apart::ClientReset) => Err(Outcome::ClientReset),
@@ -139,15 +157,21 @@ pub(crate) async fn admit(
     }
 }
 
-/// Tells somebody who was admitted how it stands, and parts. His bytes are read meanwhile: closing a
-/// socket with unread ones sends a reset, which could overtake the message.
-async fn part(mut client: Stream, message: Option<[u8; ack::LENGTH]>) {
-    let farewell = async {
-        client.write_all(message.as_ref().map_or(&[], |message| &message[..])).await?;
-        client.shutdown().await?;
-        let mut rest = [0; 512];
-        while client.read(&mut rest).await? > 0 {}
-        Ok::<_, std::io::Error>(())
+async fn say(client: &mut Stream, words: &[u8]) -> Result<(), Outcome> {
+    let said = async {
+        client.write_all(words).await?;
+        client.flush().await
     };
-    let _ = timeout(FAREWELL, farewell).await;
+    match timeout(FINISH, said).await {
+        Ok(Ok(())) => Ok(()),
+        Ok(Err(_)) | Err(_) => Err(Outcome::ClientReset),
+    }
+}
+
+impl Entrant {
+    /// Tells him how it stands, and parts.
+    async fn part(&self, client: Stream, status: Status) {
+        let acknowledgement = self.acknowledgement(status);
+        client.part(acknowledgement.as_ref().map_or(&[], |bytes| &bytes[..])).await;
+    }
 }

@@ -12,6 +12,7 @@ use tokio::time::sleep;
 use tracing::{error, info, warn};
 
 use crate::complaint::Complaint;
+use crate::expose::Doors;
 use crate::follow::Followed;
 use crate::gate::replay::InUse;
 use crate::gate::{OpenError, store};
@@ -64,9 +65,9 @@ impl From<OpenError> for Refused {
 #[derive(Debug)]
 pub struct Running {
     house: Arc<House>,
-    listeners: Listeners,
+    listeners: Arc<Listeners>,
     datagrams: udp::listen::Listeners,
-    workers: Workers,
+    workers: Arc<Workers>,
     /// Stand in for `listen` in the file, also on reload.
     listen: Vec<SocketAddr>,
     /// One reload at a time.
@@ -136,15 +137,21 @@ pub fn start(
     let house = Arc::new(House::new(path, policy)?);
     let running = Arc::new(Running {
         house: house.clone(),
-        listeners: Listeners::with(inherited.listeners),
+        listeners: Arc::new(Listeners::with(inherited.listeners)),
         datagrams: udp::listen::Listeners::with(inherited.datagrams),
-        workers: Workers::start()?,
+        workers: Arc::new(Workers::start()?),
         listen,
         reloading: Mutex::new(()),
     });
     let datagrams = running.datagrams.prepare(&wanted_datagrams, &running.workers)?;
     running.listeners.set(&wanted, backlog, &house, &running.workers)?;
     running.datagrams.put_in_force(datagrams, &house, &running.workers);
+    for address in &house.policy().expose {
+        // These are the file's own, and not for want of a client's permission.
+        running.listeners.open_door(*address, backlog, &house, &running.workers)?;
+    }
+    house.set_doors(Doors::new(running.listeners.clone(), running.workers.clone()));
+    running.tend_doors();
     let admin = admin::bind(&admin_socket)
         .map_err(|source| Refused::Admin { path: admin_socket, source })?;
     tokio::spawn(admin::serve(admin, running.clone()));
@@ -206,6 +213,7 @@ impl Running {
         warn_all(&new);
         new.take_over(&old);
         self.house.set_policy(within_descriptors(new));
+        self.tend_doors();
         Ok(clients)
     }
 
@@ -213,10 +221,24 @@ impl Running {
     pub fn reload_clients(&self) -> Result<usize, Complaint> {
         let done = self.house.gate.read_clients().map(|clients| self.house.set_clients(clients));
         match &done {
-            Ok(clients) => info!(clients, "clients read again"),
+            Ok(clients) => {
+                info!(clients, "clients read again");
+                self.tend_doors();
+            }
             Err(error) => error!(%error, "clients not read again; the old ones stay in force"),
         }
         done
+    }
+
+    fn tend_doors(&self) {
+        if let Some(doors) = self.house.doors() {
+            doors.tend(&self.house);
+        }
+    }
+
+    /// Where entrances listen.
+    pub fn door_addresses(&self) -> Vec<SocketAddr> {
+        self.listeners.door_addresses()
     }
 
     /// Closes the listeners and ends all connections.
@@ -299,5 +321,8 @@ async fn tend_gate(house: Arc<House>) {
     loop {
         sleep(TEND).await;
         house.gate.tend(house.policy().window);
+        if let Some(doors) = house.doors() {
+            doors.retry(&house);
+        }
     }
 }

@@ -5,6 +5,7 @@ use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand};
 use jiff::Timestamp;
+use postern_shared::expose::Permit;
 
 /// Shares port 443 with a website and lets in whoever knocks right.
 #[derive(Debug, Parser)]
@@ -129,6 +130,15 @@ pub enum ClientCommand {
         #[command(flatten)]
         file: ConfigFile,
     },
+    /// Say what NAME may expose from now on; nothing if no entrance is given
+    Expose {
+        name: String,
+        /// tcp:80, tcp:10000-10100, sni:NAME or name:NAME; with /shared behind it, beside others
+        #[arg(value_name = "ENTRANCE")]
+        permits: Vec<Permit>,
+        #[command(flatten)]
+        file: ConfigFile,
+    },
     /// Take NAME's key back and close its tunnels
     Revoke {
         name: String,
@@ -144,6 +154,10 @@ pub struct NewKey {
     /// A service it may reach, the first is the usual one; all with knock = true if not given
     #[arg(long = "service", value_name = "SERVICE")]
     pub services: Vec<String>,
+    /// What it may expose: tcp:80, tcp:10000-10100, sni:NAME or name:NAME; with /shared behind it, beside
+    /// others; may be given several times
+    #[arg(long, value_name = "ENTRANCE")]
+    pub expose: Vec<Permit>,
     /// Addresses it may come from; anywhere if not given
     #[arg(long, value_name = "CIDR")]
     pub from: Vec<String>,
@@ -175,6 +189,7 @@ impl NewKey {
         NewKey {
             name: name.to_owned(),
             services: Vec::new(),
+            expose: Vec::new(),
             from: Vec::new(),
             carriers: Vec::new(),
             not_before: None,

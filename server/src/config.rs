@@ -30,6 +30,8 @@ pub struct File {
     #[serde(default)]
     pub listener: BTreeMap<Spanned<String>, Listener>,
     #[serde(default)]
+    pub expose: Vec<Expose>,
+    #[serde(default)]
     pub timeouts: Timeouts,
     #[serde(default)]
     pub limits: Limits,
@@ -215,9 +217,18 @@ pub struct Listener {
     pub proxy_from: Option<List>,
 }
 
+/// A port that is bound for what clients expose.
+#[derive(Debug, Deserialize)]
+#[serde(rename_all = "kebab-case", deny_unknown_fields)]
+pub struct Expose {
+    pub listen: Spanned<String>,
+}
+
 #[derive(Debug, Default, Deserialize)]
 #[serde(rename_all = "kebab-case", deny_unknown_fields)]
 pub struct Timeouts {
+    /// How long a visitor waits for the client that exposes what he came for.
+    pub expose: Option<Spanned<String>>,
     pub decide: Option<Spanned<String>>,
     pub connect: Option<Spanned<String>>,
     /// For the admitted: idle time before TCP asks whether the peer is still there, or `off`.

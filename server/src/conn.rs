@@ -8,6 +8,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::time::timeout;
+use tokio_rustls::TlsStream;
 
 use crate::admit::{admit, behind_the_knock};
 use crate::decide::{Decided, Rest, decide};
@@ -21,10 +22,11 @@ use crate::pair::Pair;
 use crate::places::Undecided;
 use crate::policy::{Policy, Terminated};
 use crate::route::{Action, Seen, Still};
+use crate::service::{Dialing, Service};
 use crate::stage::{Judged, Stage};
-use crate::tls;
+use crate::tls::{self, Inward};
 use crate::visit::{left_by_website, turn_away, visit};
-use postern_relay::Wire;
+use postern_relay::{ReadAhead, Wire};
 
 /// What nginx gives a TLS handshake (`client_header_timeout`): our own names should not stand out.
 const HANDSHAKE: Duration = Duration::from_secs(60);
@@ -37,6 +39,8 @@ pub struct Arrival {
     pub local: SocketAddr,
     /// The listener that accepted it, as the configuration calls it.
     pub listener: SocketAddr,
+    /// The service that all who come by it are for.
+    pub exposed: Option<Arc<Service>>,
     pub policy: Arc<Policy>,
 }
 
@@ -62,9 +66,18 @@ async fn lead(mut life: Life, arrival: Arrival) -> (Life, Result<Box<Pair>, Outc
 }
 
 /// Accept, look, judge, route; and where posternd terminates TLS, once more inside.
-async fn way_in(house: &House, arrival: Arrival, record: &mut Record) -> Result<Pair, Outcome> {
-    let Arrival { wire, mut peer, mut local, listener, policy } = arrival;
+async fn way_in(
+    house: &Arc<House>,
+    arrival: Arrival,
+    record: &mut Record,
+) -> Result<Pair, Outcome> {
+    let Arrival { wire, mut peer, mut local, listener, exposed, policy } = arrival;
     let mut front = Front::tcp(wire);
+    if let Some(service) = exposed {
+        record.way = Way::Exposed;
+        let dialing = Dialing { peer, local, sni: None, bytes_follow: false };
+        return visit(house, &policy, front, Early::new(service, dialing), record).await;
+    }
     if policy.is_proxy(&listener, peer.ip()) {
         let told = introduce(&mut front, (peer, local), policy.decide).await;
         let Some(told) = told else {
@@ -96,9 +109,9 @@ async fn way_in(house: &House, arrival: Arrival, record: &mut Record) -> Result<
         record.spoke |= front.has_bytes();
 
         match stage.judge(house, &policy, &seen, front.seen(), record).await {
-            Judged::Enters(entrant, service) => {
+            Judged::Enters(entrant, errand) => {
                 let seat = house.places.admitted(&policy.limits);
-                let entering = Entering { entrant, service, seat };
+                let entering = Entering { entrant, errand, seat };
                 if let Some(unlocked) = house.unlock(&entering, &seen, &policy.limits) {
                     drop((place, early));
                     let front = behind_the_knock(house, &entering, unlocked, &seen, front).await?;
@@ -116,7 +129,20 @@ async fn way_in(house: &House, arrival: Arrival, record: &mut Record) -> Result<
         if let Some(name) = seen.sni() {
             stage.dialing.sni = Some(name.clone());
         }
-        if let Some(terminated) = terminated_here(&policy, &seen) {
+        let terminated = terminated_here(&policy, &seen);
+        if let (None, Some(service)) = (terminated, exposed_here(house, &stage, &seen)) {
+            drop(early);
+            record.way = Way::Exposed;
+            if let (true, Some(terminated)) = (service.is_terminated(), &policy.tls) {
+                front = match handshake(&terminated.inward_http_1, front, &mut place).await {
+                    Some(tls) => Front::inside(tls.into()),
+                    None => return Err(Outcome::TlsFailed),
+                };
+            }
+            drop(place);
+            return visit(house, &policy, front, Early::new(service, stage.dialing), record).await;
+        }
+        if let Some(terminated) = terminated {
             drop(early);
             (front, stage) = match terminate(terminated, &policy, front, &mut place, stage).await {
                 Some(inside) => inside,
@@ -158,6 +184,24 @@ fn terminated_here<'a>(policy: &'a Policy, seen: &Seen) -> Option<&'a Terminated
     terminated.names.contains(seen.sni()?).then_some(terminated)
 }
 
+/// The service that a client exposes under this name, for whoever has not come through TLS of ours.
+fn exposed_here(house: &House, stage: &Stage, seen: &Seen) -> Option<Arc<Service>> {
+    seen.sni().filter(|_| stage.is_outside()).and_then(|name| house.exposures.by_name(name))
+}
+
+async fn handshake(
+    inward: &Inward,
+    front: Front,
+    place: &mut Undecided,
+) -> Option<TlsStream<ReadAhead>> {
+    let wire = front.into_wire()?;
+    let handshake = pin!(timeout(HANDSHAKE, inward.accept(wire)));
+    tokio::select! {
+        done = handshake => done.ok()?.ok(),
+        () = place.hurried() => None,
+    }
+}
+
 /// Terminates TLS from byte 0; what comes inside is looked at anew.
 async fn terminate(
     terminated: &Terminated,
@@ -166,12 +210,7 @@ async fn terminate(
     place: &mut Undecided,
     outer: Stage,
 ) -> Option<(Front, Stage)> {
-    let wire = front.into_wire()?;
-    let handshake = pin!(timeout(HANDSHAKE, terminated.inward.accept(wire)));
-    let tls = tokio::select! {
-        done = handshake => done.ok()?.ok()?,
-        () = place.hurried() => return None,
-    };
+    let tls = handshake(&terminated.inward, front, place).await?;
     let stage = match &terminated.visitors_h2 {
         // Whoever speaks HTTP/2 does not knock.
         Some(service) if tls::speaks_http_2(&tls) => {

@@ -176,7 +176,7 @@ impl Front {
     pub fn into_wire(self) -> Option<Wire> {
         match self.into_stream() {
             Ok((Stream::Bare(wire), _)) => Some(wire),
-            Ok((Stream::Tls(_), _)) | Err(_) => None,
+            Ok((Stream::Tls(_) | Stream::Lane(_), _)) | Err(_) => None,
         }
     }
 }

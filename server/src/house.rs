@@ -13,6 +13,7 @@ use postern_shared::sniff::Protocol;
 use tokio::sync::watch;
 use tokio::time::Instant;
 
+use crate::expose::{Doors, Exposures};
 use crate::gate::{Clients, Entrant, Gate, Holder, OpenError};
 use crate::helper::Helpers;
 use crate::identity;
@@ -21,6 +22,7 @@ use crate::places::{Places, Seat};
 use crate::policy::{Limits, Policy};
 use crate::route::Seen;
 use crate::service::Service;
+use crate::stage::Errand;
 use crate::tls::Identity;
 use crate::udp::flows::Flows;
 
@@ -37,6 +39,9 @@ pub struct House {
     tunnels: Arc<Tunnels>,
     handshakes: Arc<Handshakes>,
     pub helpers: Helpers,
+    pub exposures: Exposures,
+    /// Open once posternd listens.
+    doors: OnceLock<Doors>,
 }
 
 impl House {
@@ -46,6 +51,8 @@ impl House {
         let identity = identity::open(policy.state.directory(), policy.sni.as_ref())?;
         let helpers = Helpers::default();
         helpers.set(policy.helpers());
+        let exposures = Exposures::default();
+        policy.tunnels().for_each(|tunnel| tunnel.bind(&exposures));
         Ok(House {
             path: path.to_owned(),
             identity,
@@ -58,6 +65,8 @@ impl House {
             tunnels: Arc::default(),
             handshakes: Arc::default(),
             helpers,
+            exposures,
+            doors: OnceLock::new(),
         })
     }
 
@@ -79,6 +88,7 @@ impl House {
     /// Puts a new policy in force; connections that were decided under the old one keep it.
     pub fn set_policy(&self, policy: Policy) {
         self.helpers.set(policy.helpers());
+        policy.tunnels().for_each(|tunnel| tunnel.bind(&self.exposures));
         self.policy.send_replace(Arc::new(policy));
         self.cut_those_who_are_gone();
     }
@@ -89,6 +99,16 @@ impl House {
         let count = self.gate.set_clients(clients);
         self.cut_those_who_are_gone();
         count
+    }
+
+    pub fn set_doors(&self, doors: Doors) {
+        // Once, when posternd starts.
+        let _ = self.doors.set(doors);
+    }
+
+    /// What the ports of entrances are bound by; none before posternd listens.
+    pub fn doors(&self) -> Option<&Doors> {
+        self.doors.get()
     }
 
     /// Whether there is room to find out if a hello is its maker's own. `None` makes him a visitor.
@@ -144,11 +164,11 @@ fn is_there(clients: &Clients, policy: &Policy, holder: &Holder) -> bool {
     }
 }
 
-/// One who is let in, where to, and the place that he takes.
+/// One who is let in, what for, and the place that he takes.
 #[derive(Debug)]
 pub struct Entering {
     pub entrant: Entrant,
-    pub service: Arc<Service>,
+    pub errand: Errand,
     pub seat: Option<Seat>,
 }
 
@@ -218,7 +238,8 @@ pub struct Tunnels {
 #[derive(Debug)]
 pub struct Tunnel {
     pub holder: Holder,
-    pub service: Arc<Service>,
+    /// `None` is the control connection of a client that exposes.
+    pub service: Option<Arc<Service>>,
     /// The name of a carrier, or `memory`.
     pub by: &'static str,
     pub peer: SocketAddr,
@@ -249,7 +270,7 @@ impl Tunnels {
     pub fn enter(
         self: &Arc<Tunnels>,
         entrant: &Entrant,
-        service: Arc<Service>,
+        service: Option<Arc<Service>>,
         peer: SocketAddr,
     ) -> Option<Entry> {
         let number = self.next.fetch_add(1, Ordering::Relaxed);

@@ -9,6 +9,7 @@ use tokio::io::AsyncWriteExt;
 use tokio::time::timeout;
 
 use crate::early::Early;
+use crate::expose::{Cut, Status, lead, page_for, peek};
 use crate::liveness::Liveness;
 use crate::ops::outcome::Outcome;
 use crate::program::Program;
@@ -44,16 +45,19 @@ pub struct Link {
 }
 
 /// What is held besides for as long as the connection lasts.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 struct Held {
     child: Option<Child>,
     load: Option<Load>,
     ticket: Option<Ticket>,
+    /// Ends it when the key of whoever exposes the service is revoked.
+    cut: Option<Cut>,
 }
 
 impl Held {
     fn if_any(self) -> Option<Box<Held>> {
-        let any = self.child.is_some() || self.load.is_some() || self.ticket.is_some();
+        let Held { child, load, ticket, cut } = &self;
+        let any = child.is_some() || load.is_some() || ticket.is_some() || cut.is_some();
         any.then(|| Box::new(self))
     }
 }
@@ -64,6 +68,8 @@ pub enum Apart {
     /// The service could not be reached. The client is there to be told, unless it had been given away.
     Failed(Option<Stream>, Failure),
     ClientReset,
+    /// The same, and it is to be told so in its own protocol.
+    Apologised(Stream, Vec<u8>, Failure),
     /// Another process has the client's socket.
     HandedOver,
 }
@@ -93,6 +99,30 @@ pub async fn join(
             };
             return Ok(Link::to_child(child, ticket));
         }
+        (Target::Tunnel(tunnel), mut stream) => {
+            let Some(exposure) = tunnel.exposure() else {
+                return Err(Apart::Failed(Some(stream), Failure::Away));
+            };
+            let led = {
+                let leading = lead(exposure, service, dialing, &mut stream, &first_up);
+                leading.await
+            };
+            return match led {
+                Ok(leased) => {
+                    let cut = Some(leased.until_cut());
+                    let relay = Relay::new(guest, stream, leased.into(), Vec::new(), first_down);
+                    let held = Held { ticket, cut, ..Held::default() };
+                    Ok(Link::relayed(relay, service, held))
+                }
+                Err(failure) => {
+                    let words = if first_up.is_empty() { peek(&stream) } else { first_up };
+                    Err(match page_for(&words, Status::Unavailable) {
+                        Some(page) => Apart::Apologised(stream, page, failure),
+                        None => Apart::Failed(Some(stream), failure),
+                    })
+                }
+            };
+        }
         (Target::Upstreams(_) | Target::Exec(_) | Target::Pass(_), stream) => stream,
     };
     let connected = match early {
@@ -108,11 +138,8 @@ pub async fn join(
         liveness.watch(upstream.wire());
     }
     first_down.extend(words);
-    let mut relay = Relay::new(guest, stream, upstream, first_up, first_down);
-    if let Some(most) = service.bearing.idle {
-        relay = relay.ending_when_idle_for(most);
-    }
-    Ok(Link { relay: Some(relay), held: Held { child, load, ticket }.if_any() })
+    let relay = Relay::new(guest, stream, upstream, first_up, first_down);
+    Ok(Link::relayed(relay, service, Held { child, load, ticket, cut: None }))
 }
 
 /// Runs the program on the client's own socket: it sees the peer's address there.
@@ -167,10 +194,22 @@ async fn greet(wire: &mut Wire, greeting: &[u8], patience: Duration) -> Result<(
 }
 
 impl Link {
+    fn relayed(mut relay: Relay<Stream, Stream>, service: &Service, held: Held) -> Link {
+        if let Some(most) = service.bearing.idle {
+            relay = relay.ending_when_idle_for(most);
+        }
+        Link { relay: Some(relay), held: held.if_any() }
+    }
+
     /// With a child that has the client's own socket.
     fn to_child(child: Child, ticket: Option<Ticket>) -> Link {
-        let held = Held { child: Some(child), load: None, ticket };
+        let held = Held { child: Some(child), ticket, ..Held::default() };
         Link { relay: None, held: held.if_any() }
+    }
+
+    /// What else may end it.
+    pub(crate) fn take_cut(&mut self) -> Option<Cut> {
+        self.held.as_mut()?.cut.take()
     }
 
     /// The relay, if it takes one.

@@ -15,6 +15,7 @@ pub mod conn;
 pub mod decide;
 pub mod demo;
 pub mod early;
+pub mod expose;
 pub mod follow;
 pub mod front;
 pub mod gate;

@@ -6,7 +6,7 @@ use std::future::poll_fn;
 use std::io;
 use std::net::SocketAddr;
 use std::os::fd::{AsFd, OwnedFd};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::Poll;
 use std::time::Duration;
 
@@ -80,6 +80,25 @@ impl Bound {
         let shares = workers.handles().iter().map(share).collect::<io::Result<_>>()?;
         Ok(Bound { configured: address, actual, listener, shares })
     }
+
+    /// Accepts on all workers from now on.
+    fn accept(self, used: Use, house: &Arc<House>, workers: &Workers) -> Accepting {
+        let Bound { configured, actual, listener, shares } = self;
+        let tasks = workers.handles().iter().zip(shares).map(|(worker, share)| {
+            let at = At { configured, actual, used };
+            worker.spawn(accept(share, at, house.clone()))
+        });
+        Accepting { actual, listener, tasks: tasks.collect() }
+    }
+}
+
+/// What a listener is for.
+#[derive(Clone, Copy, Debug)]
+enum Use {
+    /// All that posternd tells apart by first bytes.
+    All,
+    /// One entrance, whose client gets all who come.
+    Entrance,
 }
 
 /// Binds an address. A v6 listener is for v6 only: `[::]` would clash with `0.0.0.0` otherwise.
@@ -97,6 +116,8 @@ fn bind(address: SocketAddr) -> io::Result<Socket> {
 #[derive(Debug, Default)]
 pub struct Listeners {
     open: Mutex<BTreeMap<SocketAddr, Accepting>>,
+    /// Those of entrances that clients hold.
+    doors: Mutex<BTreeMap<SocketAddr, Accepting>>,
     passed: Mutex<Passed>,
 }
 
@@ -106,6 +127,12 @@ struct Accepting {
     listener: Socket,
     /// One on each worker.
     tasks: Vec<JoinHandle<()>>,
+}
+
+impl BindError {
+    pub fn kind(&self) -> io::ErrorKind {
+        self.source.kind()
+    }
 }
 
 impl Listeners {
@@ -151,21 +178,60 @@ impl Listeners {
             }
             keep
         });
-        for Bound { configured, actual, listener, shares } in bound {
-            let tasks = workers.handles().iter().zip(shares).map(|(worker, share)| {
-                let at = At { configured, actual };
-                worker.spawn(accept(share, at, house.clone()))
-            });
-            let tasks = tasks.collect();
-            open.insert(configured, Accepting { actual, listener, tasks });
+        for bound in bound {
+            open.insert(bound.configured, bound.accept(Use::All, house, workers));
         }
         Ok(())
     }
 
+    /// Binds the port of an entrance; answers where, if it was not bound already.
+    pub(crate) fn open_door(
+        &self,
+        address: SocketAddr,
+        backlog: i32,
+        house: &Arc<House>,
+        workers: &Workers,
+    ) -> Result<Option<SocketAddr>, BindError> {
+        let mut doors = self.doors();
+        if doors.contains_key(&address) {
+            return Ok(None);
+        }
+        let mut passed = self.passed.lock().unwrap_or_else(PoisonError::into_inner);
+        let bound = passed
+            .claim(address)
+            .map_or_else(|| bind(address), Ok)
+            .and_then(|listener| Bound::new(address, listener, backlog, workers))
+            .map_err(|source| BindError { address, source, own: false })?;
+        let actual = bound.actual;
+        doors.insert(address, bound.accept(Use::Entrance, house, workers));
+        Ok(Some(actual))
+    }
+
+    /// Closes the ports of all other entrances.
+    pub(crate) fn close_doors_but(&self, wanted: &[SocketAddr]) {
+        self.doors().retain(|address, accepting| {
+            let keep = wanted.contains(address);
+            if !keep {
+                accepting.end();
+            }
+            keep
+        });
+    }
+
+    /// Where entrances listen.
+    pub fn door_addresses(&self) -> Vec<SocketAddr> {
+        self.doors().values().map(|accepting| accepting.actual).collect()
+    }
+
+    fn doors(&self) -> MutexGuard<'_, BTreeMap<SocketAddr, Accepting>> {
+        self.doors.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
     pub fn close(&self) {
         let mut open = self.open.lock().unwrap_or_else(PoisonError::into_inner);
-        for (_, accepting) in std::mem::take(&mut *open) {
-            accepting.end();
+        for accepting in [&mut *open, &mut *self.doors()].map(std::mem::take).into_iter().flatten()
+        {
+            accepting.1.end();
         }
     }
 
@@ -189,11 +255,12 @@ impl Accepting {
     }
 }
 
-/// Where connections are accepted.
+/// Where connections are accepted, and what for.
 #[derive(Clone, Copy)]
 struct At {
     configured: SocketAddr,
     actual: SocketAddr,
+    used: Use,
 }
 
 async fn accept(listener: OwnedFd, at: At, house: Arc<House>) {
@@ -209,7 +276,7 @@ async fn accept(listener: OwnedFd, at: At, house: Arc<House>) {
     loop {
         match listener.async_io(Interest::READABLE, next).await {
             Ok((socket, peer)) => {
-                if let Some(arrival) = arrival(socket, peer, at, policy.now()) {
+                if let Some(arrival) = arrival(socket, peer, at, &house, policy.now()) {
                     tokio::spawn(serve(house.clone(), arrival));
                 }
                 // It is served first: another worker may be free to take the next.
@@ -254,11 +321,22 @@ async fn next_turn() {
 }
 
 /// `None` if the connection is gone already.
-fn arrival(socket: OwnedFd, peer: SocketAddr, at: At, policy: Arc<Policy>) -> Option<Arrival> {
-    let At { configured: listener, actual } = at;
+fn arrival(
+    socket: OwnedFd,
+    peer: SocketAddr,
+    at: At,
+    house: &House,
+    policy: Arc<Policy>,
+) -> Option<Arrival> {
+    let At { configured: listener, actual, used } = at;
+    let exposed = match used {
+        Use::All => None,
+        // One that leads nowhere is about to be closed.
+        Use::Entrance => Some(house.exposures.at_port(listener.port())?),
+    };
     let local = if actual.ip().is_unspecified() { local_address(&socket)? } else { actual };
     let wire = Wire::tcp(socket).ok()?;
-    Some(Arrival { wire, peer: fold(peer), local: fold(local), listener, policy })
+    Some(Arrival { wire, peer: fold(peer), local: fold(local), listener, exposed, policy })
 }
 
 fn local_address(socket: impl AsFd) -> Option<SocketAddr> {

@@ -19,9 +19,11 @@ pub(crate) struct Pair {
 impl Pair {
     pub(crate) async fn last(&mut self, record: &mut Record) -> Outcome {
         let Pair { link, entry, .. } = self;
-        let mut cut = poll_fn(|cx| match entry {
-            Some(entry) => entry.tunnel.poll_cut(cx),
-            None => Poll::Pending,
+        let mut other_end = link.take_cut();
+        let mut cut = poll_fn(|cx| {
+            let is_cut = entry.as_ref().is_some_and(|entry| entry.tunnel.poll_cut(cx).is_ready())
+                || other_end.as_mut().is_some_and(|cut| cut.poll(cx).is_ready());
+            if is_cut { Poll::Ready(()) } else { Poll::Pending }
         });
         let outcome = match link.relay() {
             None => Outcome::Done,

@@ -18,6 +18,7 @@ pub use limits::Limits;
 
 use crate::complaint::Complaint;
 use crate::config::File;
+use crate::expose::Tunnel;
 use crate::gate::StoreAddress;
 use crate::gate::memory::Keep;
 use crate::gate::secrets::{Place, Secrets};
@@ -28,14 +29,15 @@ use crate::nets::Nets;
 use crate::ops::log::Logging;
 use crate::reading::Reading;
 use crate::reading::Surroundings;
-use crate::route::Routes;
-use crate::service::{Endpoint, Service};
+use crate::route::{Asked, NamePattern, Route, Routes};
+use crate::service::{Endpoint, Service, Target};
 use crate::tls::Inward;
 use crate::udp::Udp;
 
 const DEFAULT_WINDOW: Duration = Duration::from_secs(60);
 const DEFAULT_DECIDE: Duration = Duration::from_secs(3);
 const DEFAULT_CONNECT: Duration = Duration::from_secs(5);
+const DEFAULT_EXPOSE: Duration = Duration::from_secs(10);
 const HTTPS: u16 = 443;
 
 /// A configuration that can be run.
@@ -64,6 +66,10 @@ pub struct Policy {
     pub routes: Routes,
     /// By their numbers in routes.
     pub identifiers: Vec<Identifier>,
+    /// Where ports for what clients expose are bound, whoever may expose it.
+    pub expose: Vec<SocketAddr>,
+    /// How long a visitor waits for the client that exposes what he came for.
+    pub expose_wait: Duration,
     /// How long a connection may stay undecided.
     pub decide: Duration,
     pub limits: Limits,
@@ -117,6 +123,8 @@ fn read(path: &Path) -> Result<String, Complaint> {
 pub struct Terminated {
     pub names: Vec<HostName>,
     pub inward: Inward,
+    /// The same for what clients expose, whose services speak HTTP/1.1.
+    pub inward_http_1: Inward,
     /// Where whoever does not knock inside goes, decrypted.
     pub visitors: Arc<Service>,
     /// Where those go who speak HTTP/2, if that is offered.
@@ -185,6 +193,8 @@ impl Policy {
             .collect::<Result<Vec<_>, _>>()?;
         let routes = Routes::new(routes);
 
+        let expose = read.expose(&file.expose, &listen)?;
+        let expose_wait = read.duration(&file.timeouts.expose, DEFAULT_EXPOSE)?;
         let udp = file.udp.as_ref().map(|udp| read.udp(udp)).transpose()?;
         let mut policy = Policy {
             listen,
@@ -207,6 +217,8 @@ impl Policy {
             services,
             routes,
             identifiers,
+            expose,
+            expose_wait,
             decide,
             warnings: Vec::new(),
         };
@@ -221,6 +233,25 @@ impl Policy {
                 service.take_over(old);
             }
         }
+    }
+
+    /// Services that are wherever a client exposes them.
+    pub fn tunnels(&self) -> impl Iterator<Item = &Tunnel> {
+        self.services.values().filter_map(|service| match &service.target {
+            Target::Tunnel(tunnel) => Some(tunnel),
+            Target::Upstreams(_) | Target::Exec(_) | Target::Pass(_) => None,
+        })
+    }
+
+    /// Whether a name leads somewhere by this file already, so that no client may expose it.
+    pub fn is_ours(&self, name: &HostName) -> bool {
+        let in_tls = self.tls.as_ref().is_some_and(|tls| tls.names.contains(name));
+        let in_routes = || {
+            let outside = self.routes.iter().filter(|route| !route.terminated);
+            let mut patterns = outside.flat_map(Route::asks).filter_map(Asked::names).flatten();
+            patterns.any(|pattern| matches!(pattern, NamePattern::Exact(exact) if exact == name))
+        };
+        in_tls || self.sni.as_ref() == Some(name) || in_routes()
     }
 
     /// All who are to be asked.

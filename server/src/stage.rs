@@ -6,12 +6,14 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
 use jiff::Timestamp;
-use postern_shared::knock::{Carrier, Intent};
+use postern_shared::knock::Carrier;
 use postern_shared::sniff::{Interest, Kind, LETTERS, Protocol};
 
 use crate::decide::Patience;
+use crate::expose::Pool;
+use crate::gate::memory::Keep;
 use crate::gate::secrets::{Place, Said};
-use crate::gate::{Entrant, Holder, Pass, Shown, Verdict};
+use crate::gate::{Entrant, Holder, Pass, Shown, Verdict, Wish};
 use crate::house::House;
 use crate::ops::outcome::{Record, Way};
 use crate::policy::Policy;
@@ -38,13 +40,47 @@ pub struct Stage {
 #[derive(Debug)]
 pub enum Judged {
     Visitor,
-    /// One who is let in, and where to.
-    Enters(Entrant, Arc<Service>),
+    /// One who is let in, and what for.
+    Enters(Entrant, Errand),
     /// He has said a secret, and is a visitor now: with the decoy in the place of his first bytes.
     Said {
         count: usize,
         decoy: Vec<u8>,
     },
+}
+
+/// What somebody who is let in gets.
+#[derive(Debug)]
+pub enum Errand {
+    Reach(Arc<Service>),
+    Arm(Arc<Service>, Keep),
+    /// A control connection, to open entrances of his own by.
+    Expose,
+    /// Visitors of this pool.
+    Wait(Arc<Pool>),
+}
+
+impl Errand {
+    pub fn service(&self) -> Option<&Arc<Service>> {
+        match self {
+            Errand::Reach(service) | Errand::Arm(service, _) => Some(service),
+            Errand::Expose | Errand::Wait(_) => None,
+        }
+    }
+
+    /// What this wish comes to, or the word for why to nothing.
+    fn of(wish: &Wish, policy: &Policy) -> Result<Errand, &'static str> {
+        let service = |name: &str| policy.knock_service(name).cloned().ok_or("service");
+        Ok(match wish {
+            Wish::Reach(name) => Errand::Reach(service(name)?),
+            Wish::Arm(name) => Errand::Arm(
+                service(name)?,
+                policy.memory.map(|memory| memory.keep).ok_or("memory")?,
+            ),
+            Wish::Expose => Errand::Expose,
+            Wish::Wait(pool) => Errand::Wait(pool.clone()),
+        })
+    }
 }
 
 #[derive(Debug)]
@@ -108,6 +144,11 @@ impl Stage {
     fn heed_silence(&mut self, policy: &Policy) {
         let of_routes = policy.routes.silent_after(&self.facts(&Seen::Other, &[], Answers::NONE));
         self.patience.silent_after = self.patience.silent_after.into_iter().chain(of_routes).min();
+    }
+
+    /// Whether this is the TCP connection itself.
+    pub fn is_outside(&self) -> bool {
+        matches!(self.depth, Depth::Outside)
     }
 
     pub fn fallback_way(&self) -> Way {
@@ -177,16 +218,13 @@ impl Stage {
             Verdict::Refused { client, reason } => (client, reason.name()),
             Verdict::Admitted(mut admitted) => {
                 let client = admitted.client.clone();
-                match policy.knock_service(&admitted.service) {
-                    None => (client, "service"),
-                    Some(_) if admitted.intent == Intent::Arm && policy.memory.is_none() => {
-                        (client, "memory")
-                    }
-                    Some(service) => match house.gate.confirm(&mut admitted).await {
+                match Errand::of(&admitted.wish, policy) {
+                    Err(reason) => (client, reason),
+                    Ok(errand) => match house.gate.confirm(&mut admitted).await {
                         Ok(()) => {
                             let entrant = Entrant::Knock(admitted);
                             record.note(&entrant);
-                            return Some(Judged::Enters(entrant, service.clone()));
+                            return Some(Judged::Enters(entrant, errand));
                         }
                         Err(reason) => (client, reason.name()),
                     },
@@ -258,7 +296,7 @@ impl Stage {
         let service = policy.knock_service(&service)?;
         let entrant = Entrant::Memory(holder);
         record.note(&entrant);
-        Some(Judged::Enters(entrant, service.clone()))
+        Some(Judged::Enters(entrant, Errand::Reach(service.clone())))
     }
 
     /// What could be a knock here.

@@ -3,24 +3,41 @@
 
 use std::future::poll_fn;
 use std::io;
+use std::num::NonZeroUsize;
+use std::os::fd::OwnedFd;
 use std::pin::Pin;
 use std::task::{Context, Poll, ready};
+use std::time::Duration;
 
-use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, ReadBuf};
+use tokio::time::timeout;
 use tokio_rustls::TlsStream;
 
+use crate::expose::Leased;
+
 use postern_relay::{Leg, ReadAhead, Wire};
+
+/// How long whoever is parted from has to take the last words.
+const FAREWELL: Duration = Duration::from_secs(2);
 
 /// A connection's side.
 #[derive(Debug)]
 pub enum Stream {
     Bare(Wire),
     Tls(Box<TlsStream<ReadAhead>>),
+    /// To a service that a client exposes.
+    Lane(Box<Leased>),
 }
 
 impl From<Wire> for Stream {
     fn from(wire: Wire) -> Stream {
         Stream::Bare(wire)
+    }
+}
+
+impl From<Leased> for Stream {
+    fn from(leased: Leased) -> Stream {
+        Stream::Lane(Box::new(leased))
     }
 }
 
@@ -40,6 +57,28 @@ impl Stream {
         }
     }
 
+    /// Moves it to the reactor of this thread.
+    pub(crate) fn come_here(&mut self) -> io::Result<()> {
+        match self {
+            Stream::Bare(wire) => wire.come_here(),
+            Stream::Tls(tls) => tls.get_mut().0.wire_mut().come_here(),
+            Stream::Lane(leased) => leased.lane().stream_mut().come_here(),
+        }
+    }
+
+    /// Says some last words, and parts. His bytes are read meanwhile: closing a socket with unread ones sends
+    /// a reset, which could overtake them.
+    pub(crate) async fn part(mut self, words: &[u8]) {
+        let farewell = async {
+            self.write_all(words).await?;
+            self.shutdown().await?;
+            let mut rest = [0; 512];
+            while self.read(&mut rest).await? > 0 {}
+            Ok::<_, io::Error>(())
+        };
+        let _ = timeout(FAREWELL, farewell).await;
+    }
+
     /// Ends the connection with a reset, as [`Wire::reset`] prepares it; TLS gets no close of its own.
     pub async fn reset(self) {
         self.wire().reset().await;
@@ -51,13 +90,48 @@ impl Leg for Stream {
         match self {
             Stream::Bare(wire) => wire,
             Stream::Tls(tls) => tls.get_ref().0.wire(),
+            Stream::Lane(leased) => leased.wire(),
         }
     }
 
     fn bare(&mut self) -> Option<&mut Wire> {
         match self {
             Stream::Bare(wire) => Some(wire),
-            Stream::Tls(_) => None,
+            Stream::Tls(_) | Stream::Lane(_) => None,
+        }
+    }
+
+    fn can_splice(&mut self) -> bool {
+        match self {
+            Stream::Bare(_) => true,
+            Stream::Tls(_) => false,
+            Stream::Lane(leased) => leased.lane().can_splice(),
+        }
+    }
+
+    fn poll_splice_into(
+        &mut self,
+        cx: &mut Context<'_>,
+        pipe: &OwnedFd,
+        most: usize,
+    ) -> Poll<io::Result<Option<NonZeroUsize>>> {
+        match self {
+            Stream::Bare(wire) => wire.poll_splice_into(cx, pipe, most),
+            Stream::Tls(_) => Poll::Ready(Ok(None)),
+            Stream::Lane(leased) => leased.lane().poll_splice_into(cx, pipe, most),
+        }
+    }
+
+    fn poll_splice_from(
+        &mut self,
+        cx: &mut Context<'_>,
+        pipe: &OwnedFd,
+        most: usize,
+    ) -> Poll<io::Result<usize>> {
+        match self {
+            Stream::Lane(leased) => leased.lane().poll_splice_from(cx, pipe, most),
+            Stream::Bare(wire) => wire.poll_splice_from(cx, pipe, most),
+            Stream::Tls(_) => Poll::Ready(Err(io::ErrorKind::Unsupported.into())),
         }
     }
 }
@@ -76,6 +150,7 @@ impl AsyncRead for Stream {
                 Err(error) if error.kind() == io::ErrorKind::UnexpectedEof => Poll::Ready(Ok(())),
                 done => Poll::Ready(done),
             },
+            Stream::Lane(leased) => Pin::new(leased.lane()).poll_read(cx, buf),
         }
     }
 }
@@ -89,6 +164,7 @@ impl AsyncWrite for Stream {
         match &mut *self {
             Stream::Bare(wire) => Pin::new(wire).poll_write(cx, buf),
             Stream::Tls(tls) => Pin::new(tls).poll_write(cx, buf),
+            Stream::Lane(leased) => Pin::new(leased.lane()).poll_write(cx, buf),
         }
     }
 
@@ -96,6 +172,7 @@ impl AsyncWrite for Stream {
         match &mut *self {
             Stream::Bare(wire) => Pin::new(wire).poll_flush(cx),
             Stream::Tls(tls) => Pin::new(tls).poll_flush(cx),
+            Stream::Lane(leased) => Pin::new(leased.lane()).poll_flush(cx),
         }
     }
 
@@ -103,6 +180,7 @@ impl AsyncWrite for Stream {
         match &mut *self {
             Stream::Bare(wire) => Pin::new(wire).poll_shutdown(cx),
             Stream::Tls(tls) => Pin::new(tls).poll_shutdown(cx),
+            Stream::Lane(leased) => Pin::new(leased.lane()).poll_shutdown(cx),
         }
     }
 }

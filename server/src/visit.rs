@@ -67,6 +67,10 @@ pub(crate) async fn visit(
             }
             Err(record.note_failure(&failure))
         }
+        Err(Apart::Apologised(client, page, failure)) => {
+            client.part(&page).await;
+            Err(record.note_failure(&failure))
+        }
         Err(Apart::ClientReset) => Err(Outcome::ClientReset),
         Err(Apart::HandedOver) => Err(Outcome::HandedOver),
     }

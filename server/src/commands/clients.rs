@@ -6,6 +6,7 @@ use ipnet::IpNet;
 use jiff::civil::Date;
 use jiff::tz::TimeZone;
 use jiff::{Span, Timestamp, ToSpan};
+use postern_shared::expose::{Entrance, Permit};
 use postern_shared::invite::{HelloTrust, Invite};
 use postern_shared::knock::Carrier;
 
@@ -36,6 +37,17 @@ pub fn client(command: &ClientCommand) -> Result<Answer> {
         ClientCommand::Rotate { name: None, drop_locator, file, .. } => {
             rotate_locator(&State::of(&file.config)?, *drop_locator)
         }
+        ClientCommand::Expose { name, permits, file } => {
+            let policy = Policy::load(&file.config)?;
+            can_be_exposed(&policy, permits)?;
+            store::expose(&policy.state.clients_file(), name, permits)?;
+            let remark = tell(&policy.state, "it holds from now on")
+                .map_err(|source| CommandError::NotTaken { source })?;
+            Ok(Answer {
+                text: format!("{name} may expose {}\n", listed(permits)),
+                remarks: vec![remark],
+            })
+        }
         ClientCommand::Revoke { name, file } => {
             let state = State::of(&file.config)?;
             store::revoke(&state.clients_file(), name)?;
@@ -56,7 +68,8 @@ fn new_client(policy: &Policy, new: &NewKey) -> Result<store::NewClient> {
     if !is_name(name) {
         return usage(format!("{name:?}: a client's name is made of letters, digits and - _ . @"));
     }
-    let services = services(policy, &new.services)?;
+    can_be_exposed(policy, &new.expose)?;
+    let services = services(policy, new)?;
     let some = |list: &Vec<String>| Some(list.clone()).filter(|list| !list.is_empty());
     let until = time("--until", new.until.as_deref(), parse_until)?;
     if let Some(until) = until.filter(|until| *until <= Timestamp::now()) {
@@ -79,11 +92,12 @@ fn new_client(policy: &Policy, new: &NewKey) -> Result<store::NewClient> {
     };
     let read = Terms::read(&terms).or_else(usage)?;
     offered(policy, &read)?;
-    Ok(store::NewClient { name: name.clone(), services, terms })
+    Ok(store::NewClient { name: name.clone(), services, expose: new.expose.clone(), terms })
 }
 
 /// Those asked for, or all that a knock can reach.
-fn services(policy: &Policy, asked: &[String]) -> Result<Vec<String>> {
+fn services(policy: &Policy, new: &NewKey) -> Result<Vec<String>> {
+    let asked = &new.services;
     let open: Vec<_> = policy.services.values().filter(|service| service.knock).collect();
     for service in asked {
         if policy.knock_service(service).is_none() {
@@ -95,17 +109,43 @@ fn services(policy: &Policy, asked: &[String]) -> Result<Vec<String>> {
         }
     }
     let mut seen = BTreeSet::new();
-    let mut services = asked.to_vec();
+    let mut services = asked.clone();
     services.retain(|service| seen.insert(service.clone()));
     if services.is_empty() {
         services.extend(open.into_iter().map(|service| service.name.clone()));
         // The first is what `connect` asks for, and ssh is what this is for.
         services.sort_by_key(|name| name != "ssh");
     }
-    if services.is_empty() {
+    if services.is_empty() && new.expose.is_empty() {
         return usage("no service in the configuration has knock = true");
     }
     Ok(services)
+}
+
+/// Refuses what leads somewhere else already.
+pub(super) fn can_be_exposed(policy: &Policy, permits: &[Permit]) -> Result<()> {
+    for permit in permits {
+        let own = policy.listen.iter().map(|listen| Entrance::Tcp(listen.port()));
+        if let Some(entrance) = own.into_iter().find(|own| permit.covers(own)) {
+            return usage(format!(
+                "{permit}: posternd itself has {entrance}; expose a name there, with sni:"
+            ));
+        }
+        match permit.exact() {
+            Some(Entrance::Sni(name)) if policy.is_ours(name) => {
+                return usage(format!("{permit}: the configuration has a use for {name} already"));
+            }
+            Some(_) | None => {}
+        }
+    }
+    Ok(())
+}
+
+fn listed(permits: &[Permit]) -> String {
+    if permits.is_empty() {
+        return "nothing".to_owned();
+    }
+    permits.iter().map(Permit::to_string).collect::<Vec<_>>().join(" ")
 }
 
 fn time(
@@ -279,6 +319,9 @@ fn describe(client: &Client, old: Option<&Client>, first_uses: &FirstUses) -> St
         Some(at) => format!("first used {at:.0}"),
         None => "never used".to_owned(),
     }];
+    if !client.expose.is_empty() {
+        remarks.push(format!("exposes {}", listed(&client.expose)));
+    }
     let terms = &client.terms;
     let join = |list: Vec<String>| list.join(" ");
     if !terms.from.is_empty() {

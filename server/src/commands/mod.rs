@@ -14,9 +14,10 @@ pub use explain::explain;
 use crate::boot::Refused;
 use crate::certificate;
 use crate::complaint::Complaint;
+use crate::expose;
 use crate::gate::fleet::try_out;
 use crate::gate::store;
-use crate::ops::admin::{AskError, Closed, Request, Status, ask};
+use crate::ops::admin::{AskError, Closed, Entrance, Holder, Request, Status, ask};
 use crate::policy::{Policy, State};
 
 /// Why a command did not do what it was asked.
@@ -45,6 +46,7 @@ impl From<store::ChangeError> for CommandError {
             store::ChangeError::File(complaint) => complaint.into(),
             store::ChangeError::Taken(_)
             | store::ChangeError::Unknown(_)
+            | store::ChangeError::Nothing(_)
             | store::ChangeError::Locators(_) => CommandError::Change(error),
         }
     }
@@ -79,7 +81,14 @@ pub fn check(config: &Path) -> Result<Answer> {
                 let (client, service) = (&client.name, &grant.service);
                 format!("warning: client {client:?} may ask for {service:?}, which no service with knock = true is")
             }));
+            if let Err(CommandError::Usage(why)) = clients::can_be_exposed(&policy, &client.expose)
+            {
+                remarks.push(format!("warning: client {:?} may expose {why}", client.name));
+            }
         }
+        remarks.extend(
+            expose::doubts(&policy, &clients).into_iter().map(|doubt| format!("warning: {doubt}")),
+        );
     }
     if let Some(store) = &policy.store
         && let Err(error) = try_out(store)
@@ -151,6 +160,18 @@ fn describe(status: &Status) -> String {
             "tunnel",
             format!("{client} to {service} from {peer} by {carrier}, {}", span(tunnel.seconds)),
         );
+    }
+    for entrance in &status.entrances {
+        let Entrance { entrance, at, visitors, holders } = entrance;
+        let at = if at.is_empty() { String::new() } else { format!(" at {}", at.join(", ")) };
+        let away = if holders.is_empty() { ", its client is away" } else { "" };
+        line("entrance", format!("{entrance}{at}, {visitors} visitors{away}"));
+        for holder in holders {
+            let Holder { client, peer, idle, busy, seconds, health } = holder;
+            let health = health.as_ref().map(|word| format!(", {word}")).unwrap_or_default();
+            let lanes = format!("lanes {idle} idle, {busy} busy");
+            line("", format!("{client} from {peer}, {lanes}{health}, {}", span(*seconds)));
+        }
     }
     for target in &status.targets {
         let (service, name) = (&target.service, &target.target);

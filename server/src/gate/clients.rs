@@ -6,6 +6,7 @@ use std::path::Path;
 use std::sync::Arc;
 
 use jiff::Timestamp;
+use postern_shared::expose::{Entrance, Permit};
 use postern_shared::hex;
 use postern_shared::invite::Grant;
 use postern_shared::knock::{Carrier, CarrierKey, ClientKey, Kid, Locator, ServerId};
@@ -37,7 +38,11 @@ pub(super) struct Entry {
     pub kid: u32,
     pub key: Zeroizing<String>,
     /// Service names with the numbers that knocks name them by.
+    #[serde(default)]
     pub services: BTreeMap<String, u16>,
+    /// What it may expose.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub expose: Vec<String>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub from: Option<Vec<String>>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -93,18 +98,35 @@ pub struct Client {
     pub name: String,
     pub kid: Kid,
     pub services: Vec<Grant>,
+    /// What it may expose.
+    pub expose: Vec<Permit>,
     pub terms: Terms,
     /// Whether a newer key has replaced this one, which is good until its terms say.
     pub replaced: bool,
     key: ClientKey,
+    pub(super) keys: Keys,
+}
+
+/// What a key becomes on each carrier.
+#[derive(Debug)]
+pub struct Keys {
     plain: CarrierKey,
     tls: CarrierKey,
     hello: CarrierKey,
     ack: CarrierKey,
 }
 
-impl Client {
-    pub(super) fn key_on(&self, carrier: Carrier) -> &CarrierKey {
+impl Keys {
+    pub(crate) fn of(key: &ClientKey, server: &ServerId) -> Keys {
+        Keys {
+            plain: key.on(Carrier::Plain, server),
+            tls: key.on(Carrier::Tls, server),
+            hello: key.on(Carrier::Hello, server),
+            ack: key.ack(server),
+        }
+    }
+
+    pub(super) fn on(&self, carrier: Carrier) -> &CarrierKey {
         match carrier {
             Carrier::Plain => &self.plain,
             Carrier::Tls => &self.tls,
@@ -112,13 +134,20 @@ impl Client {
         }
     }
 
-    pub(super) fn ack_key(&self) -> &CarrierKey {
+    pub(super) fn ack(&self) -> &CarrierKey {
         &self.ack
     }
+}
 
+impl Client {
     pub(super) fn service(&self, number: u16) -> Option<&str> {
         let grant = self.services.iter().find(|grant| grant.number == number)?;
         Some(&grant.service)
+    }
+
+    /// What lets it open this entrance.
+    pub fn permit(&self, entrance: &Entrance) -> Option<&Permit> {
+        self.expose.iter().find(|permit| permit.covers(entrance))
     }
 }
 
@@ -231,9 +260,14 @@ fn keys(entry: Entry, server: &ServerId) -> Result<Vec<Client>, String> {
     if !is_name(&entry.name) {
         return Err("its name is to be made of letters, digits and - _ . @".to_owned());
     }
-    if entry.services.is_empty() {
-        return Err("services names none".to_owned());
+    if entry.services.is_empty() && entry.expose.is_empty() {
+        return Err("services names none, nor does expose".to_owned());
     }
+    let expose = entry
+        .expose
+        .iter()
+        .map(|text| text.parse().map_err(|why| format!("expose {text:?}: {why}")))
+        .collect::<Result<Vec<Permit>, _>>()?;
     let numbers: BTreeSet<_> = entry.services.values().collect();
     if numbers.len() < entry.services.len() {
         return Err("two of its services have the same number".to_owned());
@@ -249,12 +283,10 @@ fn keys(entry: Entry, server: &ServerId) -> Result<Vec<Client>, String> {
             name: entry.name.clone(),
             kid,
             services: services.clone(),
+            expose: expose.clone(),
             terms,
             replaced,
-            plain: key.on(Carrier::Plain, server),
-            tls: key.on(Carrier::Tls, server),
-            hello: key.on(Carrier::Hello, server),
-            ack: key.ack(server),
+            keys: Keys::of(&key, server),
             key,
         })
     };

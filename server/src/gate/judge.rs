@@ -9,14 +9,15 @@ use jiff::Timestamp;
 use postern_shared::hello::ClientHello;
 use postern_shared::knock::token::{same_kid, within_window};
 use postern_shared::knock::{
-    Carrier, CarrierKey, Header, HelloToken, Intent, Spend, Status, Token, ack,
+    Carrier, CarrierKey, Header, HelloToken, Intent, Kid, Spend, Status, Token, ack,
 };
 use postern_shared::sniff::LETTERS;
 use subtle::Choice;
 
-use super::clients::{Client, Clients};
+use super::clients::{Client, Clients, Keys};
 use super::fleet::Pending;
 use super::replay::Offered;
+use crate::expose::{Pool, Pools};
 
 /// What somebody shows at the gate.
 #[derive(Clone, Copy, Debug)]
@@ -150,6 +151,8 @@ pub enum Refusal {
     Carrier,
     /// The client may not ask for this service.
     Service,
+    /// The client may expose nothing.
+    Expose,
 }
 
 impl Refusal {
@@ -169,17 +172,30 @@ impl Refusal {
             Refusal::Address => "address",
             Refusal::Carrier => "carrier",
             Refusal::Service => "service",
+            Refusal::Expose => "expose",
         }
     }
 }
 
-/// Who was let in, for which service, and what to acknowledge.
+/// What somebody who was let in wants.
+#[derive(Debug)]
+pub enum Wish {
+    /// A service.
+    Reach(String),
+    /// That his address may come to it without a knock.
+    Arm(String),
+    /// To open entrances of his own.
+    Expose,
+    /// To be given visitors of this pool.
+    Wait(Arc<Pool>),
+}
+
+/// Who was let in, what for, and what to acknowledge.
 #[derive(Debug)]
 pub struct Admitted {
     pub client: Arc<Client>,
     pub carrier: Carrier,
-    pub service: String,
-    pub intent: Intent,
+    pub wish: Wish,
     wants_ack: bool,
     nonce: [u8; 16],
     /// What a fleet's store is still to say.
@@ -189,17 +205,25 @@ pub struct Admitted {
 impl Admitted {
     /// The bytes that tell the client its status; none if it asked for none.
     pub fn acknowledgement(&self, status: Status) -> Option<[u8; ack::LENGTH]> {
-        self.wants_ack.then(|| status.seal(self.client.ack_key(), &self.nonce))
+        self.wants_ack.then(|| status.seal(self.ack_key(), &self.nonce))
+    }
+
+    fn ack_key(&self) -> &CarrierKey {
+        match &self.wish {
+            Wish::Wait(pool) => pool.keys.ack(),
+            Wish::Reach(_) | Wish::Arm(_) | Wish::Expose => self.client.keys.ack(),
+        }
     }
 
     /// The random of a ServerHello that tells the client of this hello that it was recognised.
     pub fn server_random(&self, hello: &ClientHello, salt: [u8; 16]) -> [u8; 32] {
-        ack::seal_random(self.client.ack_key(), hello.random(), salt)
+        ack::seal_random(self.ack_key(), hello.random(), salt)
     }
 }
 
 pub(super) fn judge(
     clients: &Clients,
+    pools: &Pools,
     claim: &Claim<'_>,
     now: u64,
     window: Duration,
@@ -209,27 +233,54 @@ pub(super) fn judge(
     // Every live locator costs its two HMACs whether or not another one already fitted.
     let mut holder = None;
     for locator in clients.locators_on(claim.shown.carrier()) {
-        let (header, client, right) = open(clients, claim, &token, locator, now, window);
-        if let (Some(header), Some(client)) = (header, client)
+        let (header, bearer, right) = open(clients, pools, claim, &token, locator, now, window);
+        if let (Some(header), Some(bearer)) = (header, bearer)
             && bool::from(right.tag & is_token)
         {
-            holder = Some((header, client, bool::from(right.time)));
+            holder = Some((header, bearer, bool::from(right.time)));
         }
     }
-    let Some((header, client, timely)) = holder else {
+    let Some((header, bearer, timely)) = holder else {
         return Verdict::Stranger;
     };
-    match conditions(&header, &client, claim, timely, now, &token, spend) {
-        Ok(service) => Verdict::Admitted(Admitted {
+    match conditions(&header, &bearer, claim, timely, now, &token, spend) {
+        Ok(wish) => Verdict::Admitted(Admitted {
             carrier: claim.shown.carrier(),
-            service,
-            intent: header.intent,
+            wish,
             wants_ack: header.ack,
             nonce: token.nonce(),
             pending: None,
-            client,
+            client: bearer.client,
         }),
-        Err(reason) => Verdict::Refused { client, reason },
+        Err(reason) => Verdict::Refused { client: bearer.client, reason },
+    }
+}
+
+/// Whose key made a token: a client's own, or the one that a pool of his was given.
+struct Bearer {
+    client: Arc<Client>,
+    pool: Option<Arc<Pool>>,
+}
+
+impl Bearer {
+    fn of(header: &Header, clients: &Clients, pools: &Pools) -> Option<Bearer> {
+        match header.intent {
+            Intent::Accept => {
+                let pool = pools.find(header.kid)?;
+                Some(Bearer { client: pool.client.clone(), pool: Some(pool) })
+            }
+            Intent::Pipe | Intent::Arm | Intent::Expose => {
+                Some(Bearer { client: clients.find(header.kid)?.clone(), pool: None })
+            }
+        }
+    }
+
+    fn kid(&self) -> Kid {
+        self.pool.as_ref().map_or(self.client.kid, |pool| pool.number)
+    }
+
+    fn keys(&self) -> &Keys {
+        self.pool.as_ref().map_or(&self.client.keys, |pool| &pool.keys)
     }
 }
 
@@ -241,49 +292,59 @@ struct Right {
 /// Unmasks with one HMAC and verifies with another; an unknown kid is verified against a dummy key.
 fn open(
     clients: &Clients,
+    pools: &Pools,
     claim: &Claim<'_>,
     token: &Shape<'_>,
     locator: &CarrierKey,
     now: u64,
     window: Duration,
-) -> (Option<Header>, Option<Arc<Client>>, Right) {
+) -> (Option<Header>, Option<Bearer>, Right) {
     let header = token.unmask(locator);
-    let client = header.and_then(|header| clients.find(header.kid)).cloned();
+    let bearer = header.and_then(|header| Bearer::of(&header, clients, pools));
     let dummy = CarrierKey::dummy();
-    let key = client.as_ref().map_or(&dummy, |client| client.key_on(claim.shown.carrier()));
-    let known = match (&header, &client) {
-        (Some(header), Some(client)) => same_kid(header.kid, client.kid),
+    let key = bearer.as_ref().map_or(&dummy, |bearer| bearer.keys().on(claim.shown.carrier()));
+    let known = match (&header, &bearer) {
+        (Some(header), Some(bearer)) => same_kid(header.kid, bearer.kid()),
         (Some(_), None) | (None, _) => Choice::from(0),
     };
     let time = header.map_or(0, |header| header.time);
+    let is_lane = bearer.as_ref().is_some_and(|bearer| bearer.pool.is_some());
     let right = Right {
         tag: token.verify(key) & known,
         time: match claim.shown.carrier() {
+            // Of a lane it is no time: its pool knows which numbers it has seen.
+            Carrier::Plain | Carrier::Hello if is_lane => Choice::from(1),
             Carrier::Plain | Carrier::Hello => within_window(time, now, window.as_secs()),
             // Bound to the TLS session: neither a clock nor a memory of spent tokens is needed.
             Carrier::Tls => Choice::from(1),
         },
     };
-    (header, client, right)
+    (header, bearer, right)
 }
 
 /// What a key holder's token must meet besides. It is spent before anything else is looked at, so
 /// that a refused one cannot be tried again under better conditions.
 fn conditions(
     header: &Header,
-    client: &Client,
+    bearer: &Bearer,
     claim: &Claim<'_>,
     timely: bool,
     now: u64,
     token: &Shape<'_>,
     spend: impl FnOnce(Offered) -> Spend,
-) -> Result<String, Refusal> {
+) -> Result<Wish, Refusal> {
     if !timely {
         return Err(Refusal::Clock);
     }
+    let client = &bearer.client;
     let carrier = claim.shown.carrier();
-    match carrier {
-        Carrier::Plain | Carrier::Hello => {
+    match (&bearer.pool, carrier) {
+        (Some(pool), _) => {
+            if !pool.spend(header.time) {
+                return Err(Refusal::Replayed);
+            }
+        }
+        (None, Carrier::Plain | Carrier::Hello) => {
             let offered = Offered { tag: token.tag(), kid: client.kid, date: header.time };
             match spend(offered) {
                 Spend::Fresh => {}
@@ -296,7 +357,7 @@ fn conditions(
                 Spend::Unwritten => return Err(Refusal::Journal),
             }
         }
-        Carrier::Tls => {}
+        (None, Carrier::Tls) => {}
     }
     let at = i64::try_from(now).ok().and_then(|now| Timestamp::from_second(now).ok());
     if let Some(reason) =
@@ -304,7 +365,16 @@ fn conditions(
     {
         return Err(reason);
     }
-    client.service(header.service).map(str::to_owned).ok_or(Refusal::Service)
+    let service = || client.service(header.service).map(str::to_owned).ok_or(Refusal::Service);
+    match header.intent {
+        Intent::Pipe => service().map(Wish::Reach),
+        Intent::Arm => service().map(Wish::Arm),
+        // Nothing that follows a plain knock is authenticated.
+        Intent::Expose if carrier == Carrier::Plain => Err(Refusal::Carrier),
+        Intent::Expose if client.expose.is_empty() => Err(Refusal::Expose),
+        Intent::Expose => Ok(Wish::Expose),
+        Intent::Accept => bearer.pool.clone().map(Wish::Wait).ok_or(Refusal::Service),
+    }
 }
 
 #[cfg(test)]

@@ -27,10 +27,11 @@ pub use entrant::{Entrant, Holder, Pass};
 pub use first_use::FirstUses;
 pub use fleet::StoreAddress;
 use fleet::{Fleet, Shared};
-pub use judge::{Admitted, Refusal, Shown, Verdict};
+pub use judge::{Admitted, Refusal, Shown, Verdict, Wish};
 use replay::{Closed, InUse, Moment, ReplayStore};
 
 use crate::complaint::Complaint;
+use crate::expose::Pools;
 use crate::sys;
 
 /// What a fleet remembers by: its servers' windows may differ, and change.
@@ -53,6 +54,7 @@ pub enum OpenError {
 #[derive(Debug)]
 pub struct Gate {
     clients: watch::Sender<Arc<Clients>>,
+    pub pools: Arc<Pools>,
     replay: ReplayStore,
     fleet: Option<Fleet>,
     first_uses: FirstUses,
@@ -79,6 +81,7 @@ impl Gate {
         )?;
         Ok(Gate {
             clients: watch::Sender::new(Arc::new(clients)),
+            pools: Arc::default(),
             replay,
             fleet: store.map(Fleet::join).transpose()?,
             first_uses,
@@ -93,14 +96,15 @@ impl Gate {
         let claim = judge::Claim { shown, from };
         let now = now();
         let mut pending = None;
-        let mut verdict = judge::judge(&clients, &claim, now.unix, window, |offered| {
-            let spend = self.replay.spend(offered, now, window);
-            if let (Spend::Fresh, Some(fleet)) = (spend, &self.fleet) {
-                pending =
-                    Some(fleet.spend(&clients.server, &offered.tag, lifetime(LONGEST_WINDOW)));
-            }
-            spend
-        });
+        let mut verdict =
+            judge::judge(&clients, &self.pools, &claim, now.unix, window, |offered| {
+                let spend = self.replay.spend(offered, now, window);
+                if let (Spend::Fresh, Some(fleet)) = (spend, &self.fleet) {
+                    pending =
+                        Some(fleet.spend(&clients.server, &offered.tag, lifetime(LONGEST_WINDOW)));
+                }
+                spend
+            });
         // Whatever else refuses it, it is spent for all.
         if let Verdict::Admitted(admitted) = &mut verdict {
             admitted.pending = pending;

@@ -7,6 +7,7 @@ use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt, PermissionsE
 use std::path::{Path, PathBuf};
 
 use jiff::Timestamp;
+use postern_shared::expose::Permit;
 use postern_shared::hex;
 use postern_shared::invite::Grant;
 use postern_shared::knock::{ClientKey, Kid};
@@ -56,6 +57,7 @@ pub fn read(path: &Path) -> Result<Clients, Complaint> {
 pub struct NewClient {
     pub name: String,
     pub services: Vec<String>,
+    pub expose: Vec<Permit>,
     pub terms: Written,
 }
 
@@ -77,6 +79,8 @@ pub enum ChangeError {
     Taken(String),
     #[error("no client is named {0:?}; `posternd client list` shows them")]
     Unknown(String),
+    #[error("{0:?} would be left with nothing; revoke it instead")]
+    Nothing(String),
     #[error("{0}")]
     Locators(&'static str),
 }
@@ -98,6 +102,7 @@ pub fn add(path: &Path, new: NewClient) -> Result<Added, ChangeError> {
         kid: kid.value(),
         key: hex::encode(key.expose()),
         services: services.iter().map(|grant| (grant.service.clone(), grant.number)).collect(),
+        expose: new.expose.iter().map(Permit::to_string).collect(),
         from,
         carriers,
         not_before,
@@ -142,6 +147,20 @@ pub fn rotate(
     services.sort_by_key(|grant| grant.number);
     write(path, &mut file)?;
     Ok(Added { kid, key, services, clients: read(path)? })
+}
+
+/// Says what a client may expose from now on.
+pub fn expose(path: &Path, name: &str, permits: &[Permit]) -> Result<(), ChangeError> {
+    let path = &real(path);
+    let _lock = Lock::take(path)?;
+    let mut file = parse(path)?;
+    let entry = file.client.iter_mut().map(Spanned::get_mut).find(|entry| entry.name == name);
+    let entry = entry.ok_or_else(|| ChangeError::Unknown(name.to_owned()))?;
+    if permits.is_empty() && entry.services.is_empty() {
+        return Err(ChangeError::Nothing(name.to_owned()));
+    }
+    entry.expose = permits.iter().map(Permit::to_string).collect();
+    Ok(write(path, &mut file)?)
 }
 
 /// Adds a locator, which new invites carry from now on; those that have the older one stay good.

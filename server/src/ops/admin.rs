@@ -11,6 +11,7 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
+use postern_shared::expose::Entrance as Way;
 use serde::{Deserialize, Serialize};
 use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt};
 use tokio::net::{UnixListener, UnixStream};
@@ -18,6 +19,7 @@ use tokio::time::{sleep, timeout};
 use tracing::warn;
 
 use crate::boot::Running;
+use crate::expose::{Exposure, Held};
 use crate::places::Taken;
 use crate::service::Service;
 
@@ -81,9 +83,36 @@ pub struct Status {
     pub outcomes: BTreeMap<String, u64>,
     pub tunnels: Vec<Tunnel>,
     pub targets: Vec<Target>,
+    /// What clients expose, or may.
+    #[serde(default)]
+    pub entrances: Vec<Entrance>,
     /// `None` where no datagrams are received.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub udp: Option<Datagrams>,
+}
+
+#[derive(Debug, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub struct Entrance {
+    pub entrance: String,
+    /// Where it listens; empty for one without a port of its own.
+    pub at: Vec<String>,
+    pub visitors: u64,
+    /// Empty while its clients are away.
+    pub holders: Vec<Holder>,
+}
+
+#[derive(Debug, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub struct Holder {
+    pub client: String,
+    pub peer: String,
+    pub seconds: u64,
+    /// Lanes that wait for a visitor, and that have one.
+    pub idle: usize,
+    pub busy: usize,
+    /// What its own probe found: `reached`, `local-down`, `not-reached`.
+    pub health: Option<String>,
 }
 
 #[derive(Debug, Serialize, Deserialize)]
@@ -233,14 +262,46 @@ fn status(running: &Running) -> Status {
             .into_iter()
             .map(|tunnel| Tunnel {
                 client: tunnel.holder.name().to_owned(),
-                service: tunnel.service.name.clone(),
+                service: tunnel
+                    .service
+                    .as_ref()
+                    .map_or("expose", |service| &service.name)
+                    .to_owned(),
                 carrier: tunnel.by.to_owned(),
                 peer: tunnel.peer.to_string(),
                 seconds: tunnel.since.elapsed().as_secs(),
             })
             .collect(),
         targets: house.policy().services.values().flat_map(|service| targets(service)).collect(),
+        entrances: entrances(running),
         udp: datagrams(running),
+    }
+}
+
+fn entrances(running: &Running) -> Vec<Entrance> {
+    let doors = running.door_addresses();
+    let entrance = |exposure: Arc<Exposure>| {
+        let holders = exposure.holders();
+        let at = doors.iter().filter(|door| exposure.entrance == Way::Tcp(door.port()));
+        Entrance {
+            entrance: exposure.entrance.to_string(),
+            at: at.map(ToString::to_string).collect(),
+            visitors: exposure.visitors(),
+            holders: holders.iter().map(holder).collect(),
+        }
+    };
+    running.house().exposures.all().into_iter().map(entrance).collect()
+}
+
+fn holder(held: &Held) -> Holder {
+    let (idle, busy) = held.pool.counts();
+    Holder {
+        client: held.pool.client.name.clone(),
+        peer: held.peer().to_string(),
+        seconds: held.since.elapsed().as_secs(),
+        idle,
+        busy,
+        health: held.health.map(|health| health.name().to_owned()),
     }
 }
 

@@ -39,6 +39,10 @@ pub enum Outcome {
     IdleTimeout,
     /// Another process has it now.
     HandedOver,
+    /// It is a lane now, and waits for visitors.
+    Pooled,
+    /// Another run of its client took over what it exposed.
+    Superseded,
     /// Its key was revoked.
     Revoked,
     /// posternd stopped.
@@ -48,7 +52,7 @@ pub enum Outcome {
 }
 
 impl Outcome {
-    pub const ALL: [Outcome; 14] = [
+    pub const ALL: [Outcome; 16] = [
         Outcome::Done,
         Outcome::ClientReset,
         Outcome::UpstreamReset,
@@ -60,6 +64,8 @@ impl Outcome {
         Outcome::Rejected,
         Outcome::IdleTimeout,
         Outcome::HandedOver,
+        Outcome::Pooled,
+        Outcome::Superseded,
         Outcome::Revoked,
         Outcome::Stopped,
         Outcome::Bug,
@@ -78,6 +84,8 @@ impl Outcome {
             Outcome::Rejected => "rejected",
             Outcome::IdleTimeout => "idle-timeout",
             Outcome::HandedOver => "handed-over",
+            Outcome::Pooled => "pooled",
+            Outcome::Superseded => "superseded",
             Outcome::Revoked => "revoked",
             Outcome::Stopped => "stopped",
             Outcome::Bug => "bug",
@@ -110,6 +118,8 @@ pub enum Way {
     Fallback,
     /// Inside TLS that posternd terminates, without a knock.
     Visitors,
+    /// By an entrance that a client holds.
+    Exposed,
 }
 
 impl Way {
@@ -121,6 +131,7 @@ impl Way {
             Way::Route => "route",
             Way::Fallback => "fallback",
             Way::Visitors => "visitors",
+            Way::Exposed => "exposed",
         }
     }
 }
@@ -170,7 +181,9 @@ impl Record {
             Failure::Connect { .. }
             | Failure::Unix { .. }
             | Failure::Tls { .. }
-            | Failure::Exec { .. } => Outcome::UpstreamDown,
+            | Failure::Exec { .. }
+            | Failure::Away
+            | Failure::Untaken => Outcome::UpstreamDown,
         }
     }
 
@@ -237,8 +250,9 @@ impl Life {
         });
         let unremarkable = unremarkable && holder.is_none();
         // What is said to a program on the client's own socket does not pass here.
-        let relayed =
-            service.as_ref().is_none_or(|service| matches!(service.target, Target::Upstreams(_)));
+        let relayed = service.as_ref().is_none_or(|service| {
+            matches!(service.target, Target::Upstreams(_) | Target::Tunnel(_))
+        });
         let ended_by_itself =
             matches!(self.outcome, Outcome::Done | Outcome::ClientReset | Outcome::UpstreamReset);
         let silent = !spoke && moved.up + moved.down == 0;

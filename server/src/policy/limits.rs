@@ -32,6 +32,11 @@ impl Limits {
         self.kept() / 2
     }
 
+    /// How many lanes one client's visitors may have.
+    pub fn lanes_per_key(&self) -> usize {
+        self.connections / 2
+    }
+
     fn kept(&self) -> usize {
         (self.connections / 10).max(64)
     }

@@ -21,7 +21,7 @@ impl Reading<'_> {
         let runs_a_program = match target {
             Target::Exec(_) => true,
             Target::Pass(handing) => handing.otherwise.is_some(),
-            Target::Upstreams(_) => false,
+            Target::Upstreams(_) | Target::Tunnel(_) => false,
         };
         if let (Some(most), Target::Pass(_), false) = (max_connections, target, runs_a_program) {
             let what = "max-connections cannot be kept with pass:, which lets connections go";

@@ -6,7 +6,8 @@ use std::time::Duration;
 
 use toml::Spanned;
 
-use super::service::is_service_name;
+use postern_shared::expose::entrance::is_name;
+
 use super::{Reading, Result};
 use crate::access::Access;
 use crate::config;
@@ -25,7 +26,7 @@ impl Reading<'_> {
         all: &BTreeMap<Spanned<String>, config::Identifier>,
     ) -> Result<Vec<Identifier>> {
         let read = |(name, identifier): (&Spanned<String>, &config::Identifier)| {
-            if !is_service_name(name.get_ref()) {
+            if !is_name(name.get_ref()) {
                 let what =
                     "an identifier's name is made of a-z, 0-9, - and _, and has at most 63 letters";
                 return Err(self.complain(name, what));

@@ -80,16 +80,37 @@ impl<'a> Reading<'a> {
         })
     }
 
+    /// Where ports are bound for what clients expose.
+    pub(crate) fn expose(
+        &self,
+        tables: &[config::Expose],
+        listen: &[SocketAddr],
+    ) -> Result<Vec<SocketAddr>> {
+        let mut all = Vec::with_capacity(tables.len());
+        for config::Expose { listen: text } in tables {
+            let address = self.one_address(text)?;
+            if all.contains(&address) || listen.contains(&address) {
+                return Err(self.complain(text, format!("{address} is listened on already")));
+            }
+            all.push(address);
+        }
+        Ok(all)
+    }
+
+    fn one_address(&self, text: &Spanned<String>) -> Result<SocketAddr> {
+        text.get_ref().parse().map_err(|_| {
+            let what = format!(
+                "{:?} is not an address and port; write \"0.0.0.0:443\" or \"[::]:443\"",
+                text.get_ref()
+            );
+            self.complain(text, what)
+        })
+    }
+
     pub(crate) fn listen(&self, addresses: &[Spanned<String>]) -> Result<Vec<SocketAddr>> {
         let mut listen = Vec::with_capacity(addresses.len());
         for text in addresses {
-            let address: SocketAddr = text.get_ref().parse().map_err(|_| {
-                let what = format!(
-                    "{:?} is not an address and port; write \"0.0.0.0:443\" or \"[::]:443\"",
-                    text.get_ref()
-                );
-                self.complain(text, what)
-            })?;
+            let address = self.one_address(text)?;
             if listen.contains(&address) {
                 return Err(self.complain(text, format!("{address} stands twice in listen")));
             }
@@ -233,7 +254,8 @@ impl<'a> Reading<'a> {
             let at = if error.concerns(&key) { &tls.key } else { &tls.certificate };
             self.complain(at, error.to_string())
         })?;
-        Ok(Terminated { names, inward, visitors: target, visitors_h2 })
+        let inward_http_1 = inward.offering_http_1();
+        Ok(Terminated { names, inward, inward_http_1, visitors: target, visitors_h2 })
     }
 
     /// A list that is there but empty is refused: it could be read as "any" or as "none".

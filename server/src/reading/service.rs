@@ -4,6 +4,8 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
+use postern_shared::expose::Entrance;
+use postern_shared::expose::entrance::is_name;
 use postern_shared::hello::HostName;
 use postern_shared::proxy;
 use rustix::process::geteuid;
@@ -11,6 +13,7 @@ use toml::Spanned;
 
 use super::{Reading, Result};
 use crate::config::{self, OneOrMore};
+use crate::expose::Tunnel;
 use crate::program::Program;
 use crate::service::{
     self, Address, Balance, Endpoint, Handing, Service, Target, Upstream, Upstreams,
@@ -57,7 +60,7 @@ impl Reading<'_> {
     }
 
     pub(super) fn service_name(&self, name: &Spanned<String>) -> Result<()> {
-        if is_service_name(name.get_ref()) {
+        if is_name(name.get_ref()) {
             return Ok(());
         }
         let what = "a service's name is made of a-z, 0-9, - and _, and has at most 63 letters";
@@ -71,12 +74,15 @@ impl Reading<'_> {
         };
         let target = match self.taker(service, &texts)? {
             Some(target) => target,
-            None => Target::Upstreams(self.upstreams(service)?),
+            None => match self.tunnel(service, &texts)? {
+                Some(tunnel) => Target::Tunnel(tunnel),
+                None => Target::Upstreams(self.upstreams(service)?),
+            },
         };
         let runs_a_program = match &target {
             Target::Exec(_) => true,
             Target::Pass(handing) => handing.otherwise.is_some(),
-            Target::Upstreams(_) => false,
+            Target::Upstreams(_) | Target::Tunnel(_) => false,
         };
         if let (Some(user), false) = (&service.user, runs_a_program) {
             return Err(self.complain(user, "user goes with exec: only"));
@@ -123,6 +129,17 @@ impl Reading<'_> {
             return Ok(None);
         }
         Ok(Some(Target::Pass(Handing { otherwise, ..self.handing(service, path)? })))
+    }
+
+    /// What a client exposes under a name.
+    fn tunnel(&self, service: &config::Service, texts: &[&str]) -> Result<Option<Tunnel>> {
+        let [only] = texts else { return Ok(None) };
+        let Some(name) = only.strip_prefix("tunnel:") else { return Ok(None) };
+        if !is_name(name) {
+            let what = "tunnel: wants the name that a client exposes, made of a-z, 0-9, - and _";
+            return Err(self.complain(&service.to, what));
+        }
+        Ok(Some(Tunnel::new(Entrance::Name(name.to_owned()))))
     }
 
     fn handing(&self, service: &config::Service, path: &str) -> Result<Handing> {
@@ -197,12 +214,13 @@ impl Reading<'_> {
             Ok(Address::Tls(endpoint, Arc::new(outward)))
         } else if let Some(path) = text.strip_prefix("unix:") {
             Ok(Address::Unix(self.beside(Path::new(path))))
-        } else if text.starts_with("exec:") || text.starts_with("pass:") {
-            Err(self.complain(at, "exec: and pass: are no targets of a list; they stand alone"))
+        } else if ["exec:", "pass:", "tunnel:"].iter().any(|begin| text.starts_with(begin)) {
+            let what = "exec:, pass: and tunnel: are no targets of a list; they stand alone";
+            Err(self.complain(at, what))
         } else if text.starts_with("udp://") {
             Err(self.complain(at, "udp:// goes into a table of its own, [udp.service.NAME]"))
         } else {
-            let what = "to must begin with tcp://, tls://, unix:, exec: or pass:";
+            let what = "to must begin with tcp://, tls://, unix:, exec:, pass: or tunnel:";
             Err(self.complain(at, what))
         }
     }
@@ -262,11 +280,4 @@ impl Reading<'_> {
         };
         Outward::new(&trust, name).map_err(|error| self.complain(at, error.to_string()))
     }
-}
-
-/// Names go into invites, key files and logs.
-pub(super) fn is_service_name(name: &str) -> bool {
-    let fits =
-        |byte: u8| byte.is_ascii_lowercase() || byte.is_ascii_digit() || b"-_".contains(&byte);
-    (1..=63).contains(&name.len()) && !name.starts_with('-') && name.bytes().all(fits)
 }

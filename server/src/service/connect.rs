@@ -46,6 +46,10 @@ pub enum Failure {
     Tls { to: Endpoint, source: io::Error },
     #[error("cannot run {program}: {source}")]
     Exec { program: String, source: io::Error },
+    #[error("no client that exposes it had a lane in time")]
+    Away,
+    #[error("the client that exposes it was lost while it took the visitor")]
+    Untaken,
 }
 
 /// The other end of a service's connection, and what is held for as long as it lasts.
@@ -75,6 +79,8 @@ pub async fn connect(service: &Service, dialing: &Dialing) -> Result<Reached, Fa
             None => reach_one_of(service, upstreams, dialing).await,
         },
         Target::Exec(program) => run(program, dialing).await,
+        // A visitor is led there with his first bytes, see `join`.
+        Target::Tunnel(_) => Err(Failure::Away),
         Target::Pass(handing) => {
             let handed = async {
                 let taker = Taker::connect(&handing.socket).await?;
@@ -148,7 +154,9 @@ fn says_of_the_target(failure: &Failure, service: &Service, dialing: &Dialing) -
         Failure::Timeout
         | Failure::Connect { .. }
         | Failure::Unix { .. }
-        | Failure::Exec { .. } => source(service, dialing).is_none(),
+        | Failure::Exec { .. }
+        | Failure::Away
+        | Failure::Untaken => source(service, dialing).is_none(),
     }
 }
 

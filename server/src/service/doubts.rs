@@ -12,7 +12,7 @@ impl Service {
     /// In words for whoever runs posternd. `knocks_in_tls` says whether knocks come by tls or hello.
     pub fn doubts(&self, is_fallback: bool, knocks_in_tls: bool) -> Vec<String> {
         let mut doubts = match &self.target {
-            Target::Upstreams(_) => Vec::new(),
+            Target::Upstreams(_) | Target::Tunnel(_) => Vec::new(),
             Target::Exec(program) => doubts_of_program(program),
             Target::Pass(handing) => {
                 let mut doubts = doubts_of_taker(handing, self.knock);

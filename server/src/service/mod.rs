@@ -34,6 +34,7 @@ pub use upstream::{Address, Load, Upstream, Upstreams};
 use limits::Borne;
 
 use crate::access::Access;
+use crate::expose::Tunnel;
 use crate::gate::Holder;
 use crate::program::Program;
 
@@ -65,6 +66,8 @@ pub enum Target {
     Exec(Program),
     /// A process that takes the connection itself.
     Pass(Handing),
+    /// What a client exposes.
+    Tunnel(Tunnel),
 }
 
 impl Target {
@@ -81,7 +84,7 @@ impl Target {
     fn upstreams(&self) -> impl Iterator<Item = &Upstreams> {
         let upstreams = match self {
             Target::Upstreams(upstreams) => Some(upstreams),
-            Target::Exec(_) | Target::Pass(_) => None,
+            Target::Exec(_) | Target::Pass(_) | Target::Tunnel(_) => None,
         };
         upstreams.into_iter()
     }
@@ -100,6 +103,14 @@ impl Service {
             bearing: Bearing::default(),
             access: None,
             borne: OnceLock::new(),
+        }
+    }
+
+    /// Whether the client that exposes it wants TLS to be terminated here.
+    pub fn is_terminated(&self) -> bool {
+        match &self.target {
+            Target::Tunnel(tunnel) => tunnel.exposure().is_some_and(|one| one.terminates()),
+            Target::Upstreams(_) | Target::Exec(_) | Target::Pass(_) => false,
         }
     }
 

@@ -66,6 +66,7 @@ impl FileError {
 /// What terminates TLS for the names in `[tls]`.
 pub struct Inward {
     acceptor: TlsAcceptor,
+    leaf: Option<CertificateDer<'static>>,
     pin: Pin,
     self_signed: bool,
 }
@@ -84,6 +85,7 @@ impl Inward {
             .map_err(|source| FileError::Read { path: key.to_owned(), source })?;
         let (pin, self_signed) = public_key(&chain, certificate)?;
 
+        let leaf = chain.first().cloned();
         let unusable = |source| FileError::Unusable { path: key.to_owned(), source };
         let mut config = ServerConfig::builder_with_provider(provider())
             .with_safe_default_protocol_versions()
@@ -95,7 +97,22 @@ impl Inward {
         config.alpn_protocols = offered.into_iter().flatten().map(<[u8]>::to_vec).collect();
         // A token must not arrive in early data, which can be replayed (RFC 8446 §8).
         config.max_early_data_size = 0;
-        Ok(Inward { acceptor: TlsAcceptor::from(Arc::new(config)), pin, self_signed })
+        Ok(Inward { acceptor: TlsAcceptor::from(Arc::new(config)), leaf, pin, self_signed })
+    }
+
+    /// The same for a service that speaks HTTP/1.1 alone.
+    pub fn offering_http_1(&self) -> Inward {
+        let mut config = ServerConfig::clone(self.acceptor.config());
+        config.alpn_protocols = vec![HTTP_1.to_vec()];
+        let (acceptor, leaf) = (TlsAcceptor::from(Arc::new(config)), self.leaf.clone());
+        Inward { acceptor, leaf, ..*self }
+    }
+
+    /// Whether the certificate is for this name (RFC 9525).
+    pub fn is_for(&self, name: &HostName) -> bool {
+        let Ok(name) = ServerName::try_from(name.as_str()) else { return false };
+        let leaf = self.leaf.as_ref().map(webpki::EndEntityCert::try_from);
+        matches!(leaf, Some(Ok(leaf)) if leaf.verify_is_valid_for_subject_name(&name).is_ok())
     }
 
     /// The public key's pin if clients cannot verify the certificate in another way.

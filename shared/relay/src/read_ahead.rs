@@ -28,6 +28,10 @@ impl ReadAhead {
         &self.wire
     }
 
+    pub fn wire_mut(&mut self) -> &mut Wire {
+        &mut self.wire
+    }
+
     fn rest(&self) -> &[u8] {
         self.held.get(self.given..).unwrap_or_default()
     }

@@ -1,7 +1,9 @@
 //! The syscalls that neither std, rustix nor socket2 wrap. Everything unsafe of the relay is here.
 
 use std::io;
+use std::mem::MaybeUninit;
 use std::os::fd::{AsFd, AsRawFd, OwnedFd};
+use std::time::Duration;
 
 use socket2::SockRef;
 use tokio::io::Interest;
@@ -47,4 +49,27 @@ pub fn unacknowledged(socket: impl AsFd) -> io::Result<usize> {
     } else {
         Err(io::Error::last_os_error())
     }
+}
+
+/// The smoothed round trip time that the kernel has measured (TCP_INFO, tcp(7)).
+pub fn round_trip(socket: impl AsFd) -> io::Result<Duration> {
+    let mut info = MaybeUninit::<libc::tcp_info>::zeroed();
+    let mut length = size_of::<libc::tcp_info>() as libc::socklen_t;
+    // SAFETY: the descriptor is borrowed for the whole call, which writes no more than `length` bytes to
+    // the address given.
+    let done = unsafe {
+        libc::getsockopt(
+            socket.as_fd().as_raw_fd(),
+            libc::IPPROTO_TCP,
+            libc::TCP_INFO,
+            info.as_mut_ptr().cast(),
+            &raw mut length,
+        )
+    };
+    if done != 0 {
+        return Err(io::Error::last_os_error());
+    }
+    // SAFETY: it is made of numbers, for which zeros, where the kernel wrote less, will do.
+    let info = unsafe { info.assume_init() };
+    Ok(Duration::from_micros(u64::from(info.tcpi_rtt)))
 }

@@ -160,6 +160,30 @@ impl Wire {
         self.unread = true;
     }
 
+    /// Moves it to the reactor of this thread.
+    pub fn come_here(&mut self) -> io::Result<()> {
+        // A socket of the same connection: the old one goes with its place at the other reactor.
+        let socket = rustix::io::fcntl_dupfd_cloexec(self.socket(), 0)?;
+        let unread = self.unread;
+        *self = Wire { unread, ..Wire::new(socket, self.kind)? };
+        Ok(())
+    }
+
+    /// Takes away bytes that are known to lie ready.
+    pub fn discard(&self, mut count: usize) -> io::Result<()> {
+        let mut scratch = [0; 4096];
+        while count > 0 {
+            let part = scratch.get_mut(..count.min(4096)).unwrap_or_default();
+            match recv(self.socket(), part, RecvFlags::DONTWAIT) {
+                Ok((_, 0)) => return Err(io::ErrorKind::UnexpectedEof.into()),
+                Ok((_, taken)) => count -= taken,
+                Err(Errno::INTR) => {}
+                Err(error) => return Err(error.into()),
+            }
+        }
+        Ok(())
+    }
+
     /// Waits until there is something new to read, by the socket's low-water mark, or an end.
     pub async fn news(&self) -> io::Result<()> {
         let mut ready = poll_fn(|cx| self.fd.poll_read_ready(cx)).await?;

@@ -64,6 +64,17 @@ pub enum Health {
     NotReached,
 }
 
+impl Health {
+    /// The word for status.
+    pub fn name(self) -> &'static str {
+        match self {
+            Health::Reached => "reached",
+            Health::LocalDown => "local-down",
+            Health::NotReached => "not-reached",
+        }
+    }
+}
+
 /// What the server says.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum FromServer {
@@ -99,7 +110,7 @@ pub struct Welcome {
 /// Why an entrance is not opened, or is closed again.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum Refusal {
-    #[error("its key may not open it; on the server: posternd client grant NAME --expose …")]
+    #[error("its key may not open it; on the server: posternd client expose")]
     NotGranted,
     #[error("the server cannot listen there: another program has the port")]
     PortTaken,
@@ -121,8 +132,6 @@ pub enum Gone {
     /// Another program with the same key has taken over.
     Superseded,
     Revoked,
-    /// The server stops; it may come back.
-    Stopping,
 }
 
 /// What bytes begin with.
@@ -299,7 +308,7 @@ macro_rules! codes {
 }
 
 codes!(Health { Reached = 1, LocalDown = 2, NotReached = 3 });
-codes!(Gone { Superseded = 1, Revoked = 2, Stopping = 3 });
+codes!(Gone { Superseded = 1, Revoked = 2 });
 codes!(Refusal {
     NotGranted = 1,
     PortTaken = 2,

@@ -1,7 +1,8 @@
 use super::*;
 
 fn new(name: &str) -> NewClient {
-    NewClient { name: name.to_owned(), services: vec!["ssh".to_owned()], terms: Written::default() }
+    let services = vec!["ssh".to_owned()];
+    NewClient { name: name.to_owned(), services, expose: Vec::new(), terms: Written::default() }
 }
 
 #[test]
