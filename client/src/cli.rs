@@ -4,7 +4,7 @@ use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
 
-use crate::connect::{self, Reach};
+use crate::connect::{self, Wish};
 use crate::error::{EXIT_CODES, Error};
 use crate::join::join;
 use crate::last_error;
@@ -39,7 +39,7 @@ enum Command {
         name: ProfileName,
 
         #[command(flatten)]
-        reach: Reach,
+        wish: Wish,
 
         /// Hand the connection to ssh and leave: for `ProxyUseFdpass yes`, on the plain carrier. Nothing
         /// then says whether the server admitted us: where it did not, ssh meets the website
@@ -54,7 +54,7 @@ enum Command {
         name: ProfileName,
 
         #[command(flatten)]
-        reach: Reach,
+        wish: Wish,
     },
 
     /// List the profiles
@@ -83,12 +83,12 @@ impl Cli {
     pub fn run(self) -> Result<ExitCode, Error> {
         match self.command {
             Command::Join { name, force } => join(name, force)?,
-            Command::Connect { name, reach, fdpass } => {
-                return connect::connect(&name, &reach, fdpass)
+            Command::Connect { name, wish, fdpass } => {
+                return connect::connect(&name, &wish, fdpass)
                     .inspect_err(|error| last_error::keep(&name, error));
             }
-            Command::Arm { name, reach } => {
-                return connect::arm(&name, &reach)
+            Command::Arm { name, wish } => {
+                return connect::arm(&name, &wish)
                     .inspect_err(|error| last_error::keep(&name, error));
             }
             Command::Profiles => profiles()?,

@@ -3,13 +3,14 @@
 
 use std::io;
 use std::process::ExitCode;
+use std::time::Duration;
 
 use postern_shared::knock::Carrier;
 use postern_shared::pin::Pin;
 
 use crate::address::Address;
 use crate::answer::Answer;
-use crate::deadline::{CONNECT, Step};
+use crate::deadline::Step;
 use crate::names::Host;
 
 /// The end of `connect --help`.
@@ -87,9 +88,9 @@ pub enum Error {
     #[error(
         "no answer from {at} within {} s ({step}); \
          check the address, and that this network lets you reach it",
-        CONNECT.as_secs()
+        .within.as_secs()
     )]
-    Timeout { at: Address, step: Step },
+    Timeout { at: Address, step: Step, within: Duration },
 
     #[error("admitted at {at}, but so late that the connection was given up; try again")]
     Late { at: Address },
@@ -100,6 +101,11 @@ pub enum Error {
 }
 
 impl Error {
+    /// What of this machine failed, and how.
+    pub fn local(what: &str, error: &io::Error) -> Error {
+        Error::Local(format!("{what}: {error}"))
+    }
+
     pub fn exit_code(&self) -> ExitCode {
         ExitCode::from(self.code())
     }

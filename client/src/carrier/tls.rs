@@ -10,7 +10,7 @@ use rustls::client::Resumption;
 use rustls::pki_types::ServerName;
 use rustls::version::TLS13;
 use rustls::{CertificateError, ClientConfig};
-use tokio::net::TcpStream;
+use tokio::io::{AsyncRead, AsyncWrite};
 use tokio_rustls::TlsConnector;
 use tokio_rustls::client::TlsStream;
 
@@ -51,15 +51,15 @@ impl Tls {
         Ok(Tls { config: Arc::new(config), name })
     }
 
-    pub async fn open(
-        self,
-        tcp: TcpStream,
+    pub async fn open<S: AsyncRead + AsyncWrite + Unpin>(
+        &self,
+        stream: S,
         knock: &Knock,
         input: &Input,
         deadline: Deadline,
-    ) -> Result<TlsStream<TcpStream>, Error> {
+    ) -> Result<TlsStream<S>, Error> {
         let at = &knock.at;
-        let handshake = TlsConnector::from(self.config).connect(self.name, tcp);
+        let handshake = TlsConnector::from(self.config.clone()).connect(self.name.clone(), stream);
         let mut stream = deadline
             .hold(Step::Handshake, at, handshake)
             .await?

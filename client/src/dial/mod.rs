@@ -5,6 +5,7 @@ mod eyeballs;
 
 use std::io;
 use std::net::SocketAddr;
+use std::os::fd::AsFd;
 use std::time::Duration;
 
 use socket2::{SockRef, TcpKeepalive};
@@ -39,10 +40,15 @@ async fn resolve(at: &Address) -> io::Result<Vec<SocketAddr>> {
 /// ssh sets these itself on a socket, but cannot on our pipes.
 fn set_options(stream: &TcpStream) -> io::Result<()> {
     stream.set_nodelay(true)?;
+    keep_alive(stream)
+}
+
+/// Has the kernel ask after a peer that is silent.
+pub fn keep_alive(socket: &impl AsFd) -> io::Result<()> {
     // Some NATs forget a connection after 60 s of silence.
     let keepalive = TcpKeepalive::new()
         .with_time(Duration::from_secs(30))
         .with_interval(Duration::from_secs(10))
         .with_retries(3);
-    SockRef::from(stream).set_tcp_keepalive(&keepalive)
+    SockRef::from(socket).set_tcp_keepalive(&keepalive)
 }
