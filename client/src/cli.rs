@@ -6,6 +6,8 @@ use clap::{Parser, Subcommand};
 
 use crate::connect::{self, Wish};
 use crate::error::{EXIT_CODES, Error};
+#[cfg(target_os = "linux")]
+use crate::expose;
 use crate::join::join;
 use crate::last_error;
 use crate::names::{ProfileName, User};
@@ -57,6 +59,14 @@ enum Command {
         wish: Wish,
     },
 
+    /// Have services of this machine reached by the server's public address
+    #[cfg(target_os = "linux")]
+    #[command(after_help = EXIT_CODES)]
+    Expose {
+        #[command(flatten)]
+        arguments: Box<expose::Arguments>,
+    },
+
     /// List the profiles
     Profiles,
 
@@ -85,11 +95,16 @@ impl Cli {
             Command::Join { name, force } => join(name, force)?,
             Command::Connect { name, wish, fdpass } => {
                 return connect::connect(&name, &wish, fdpass)
-                    .inspect_err(|error| last_error::keep(&name, error));
+                    .inspect_err(|error| last_error::keep("connect", &name, error));
             }
             Command::Arm { name, wish } => {
                 return connect::arm(&name, &wish)
-                    .inspect_err(|error| last_error::keep(&name, error));
+                    .inspect_err(|error| last_error::keep("arm", &name, error));
+            }
+            #[cfg(target_os = "linux")]
+            Command::Expose { arguments } => {
+                return expose::expose(&arguments)
+                    .inspect_err(|error| last_error::keep("expose", &arguments.profile, error));
             }
             Command::Profiles => profiles()?,
             Command::SshConfig { name, user, fdpass, write } => {

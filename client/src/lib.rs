@@ -9,6 +9,9 @@ pub mod connect;
 pub mod deadline;
 pub mod dial;
 pub mod error;
+// On what only Linux has: splice, epoll, rtnetlink.
+#[cfg(target_os = "linux")]
+pub mod expose;
 pub mod fdpass;
 pub mod files;
 pub mod join;

@@ -17,10 +17,26 @@ use crate::error::Error;
 
 /// Connects to `at`, with all of its addresses tried.
 pub async fn dial(at: &Address, deadline: Deadline) -> Result<TcpStream, Error> {
-    let addresses = deadline
-        .hold(Step::Resolve, at, resolve(at))
+    let addresses = resolve(at, deadline).await?;
+    reach(at, addresses, deadline).await
+}
+
+/// The addresses of `at`.
+pub async fn resolve(at: &Address, deadline: Deadline) -> Result<Vec<SocketAddr>, Error> {
+    let looking = lookup_host((at.host.as_str(), at.port.get()));
+    let found = deadline
+        .hold(Step::Resolve, at, looking)
         .await?
         .map_err(|cause| Error::Resolve { host: at.host.clone(), cause })?;
+    Ok(found.collect())
+}
+
+/// A connection to one of them.
+pub async fn reach(
+    at: &Address,
+    addresses: Vec<SocketAddr>,
+    deadline: Deadline,
+) -> Result<TcpStream, Error> {
     let connecting = async {
         let stream = eyeballs::connect(addresses).await?;
         set_options(&stream)?;
@@ -30,11 +46,6 @@ pub async fn dial(at: &Address, deadline: Deadline) -> Result<TcpStream, Error> 
         .hold(Step::Connect, at, connecting)
         .await?
         .map_err(|cause| Error::Connect { at: at.clone(), cause })
-}
-
-async fn resolve(at: &Address) -> io::Result<Vec<SocketAddr>> {
-    let found = lookup_host((at.host.as_str(), at.port.get())).await?;
-    Ok(found.collect())
 }
 
 /// ssh sets these itself on a socket, but cannot on our pipes.

@@ -87,8 +87,8 @@ impl Profile {
             });
             Error::Local(format!("{file}:{line}: {}", error.message()))
         })?;
-        let is_one = profile.services.contains_key(&profile.service);
-        if !is_one && !(profile.services.is_empty() && profile.service.is_empty()) {
+        let has_none = profile.services.is_empty() && profile.service.is_empty();
+        if !has_none && !profile.services.contains_key(&profile.service) {
             return Err(Error::Local(format!("{file}: `service` is none of `services`")));
         }
         Ok(profile)
