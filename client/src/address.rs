@@ -28,11 +28,14 @@ impl Address {
     /// Reads an address; one without a port gets `default`.
     pub fn parse(text: &str, default: NonZeroU16) -> Result<Address, BadAddress> {
         let (host, port) = split(text)?;
-        let port = match port {
-            Some(digits) => digits.parse().map_err(|_| BadAddress::Port)?,
-            None => default,
-        };
+        let port = port.map_or(Ok(default), number)?;
         Ok(Address { host, port })
+    }
+
+    /// Reads an address that has a port.
+    pub fn with_port(text: &str) -> Result<Address, BadAddress> {
+        let (host, port) = split(text)?;
+        Ok(Address { host, port: number(port.ok_or(BadAddress::Port)?)? })
     }
 }
 
@@ -44,6 +47,10 @@ impl fmt::Display for Address {
             write!(f, "{}:{}", self.host, self.port)
         }
     }
+}
+
+fn number(digits: &str) -> Result<NonZeroU16, BadAddress> {
+    digits.parse().map_err(|_| BadAddress::Port)
 }
 
 fn split(text: &str) -> Result<(Host, Option<&str>), BadAddress> {

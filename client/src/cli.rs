@@ -4,8 +4,10 @@ use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
 
-use crate::connect::{self, Reach};
+use crate::connect::{self, Wish};
 use crate::error::{EXIT_CODES, Error};
+#[cfg(target_os = "linux")]
+use crate::expose;
 use crate::join::join;
 use crate::last_error;
 use crate::names::{ProfileName, User};
@@ -39,7 +41,7 @@ enum Command {
         name: ProfileName,
 
         #[command(flatten)]
-        reach: Reach,
+        wish: Wish,
 
         /// Hand the connection to ssh and leave: for `ProxyUseFdpass yes`, on the plain carrier. Nothing
         /// then says whether the server admitted us: where it did not, ssh meets the website
@@ -54,7 +56,15 @@ enum Command {
         name: ProfileName,
 
         #[command(flatten)]
-        reach: Reach,
+        wish: Wish,
+    },
+
+    /// Have services of this machine reached by the server's public address
+    #[cfg(target_os = "linux")]
+    #[command(after_help = EXIT_CODES)]
+    Expose {
+        #[command(flatten)]
+        arguments: Box<expose::Arguments>,
     },
 
     /// List the profiles
@@ -83,13 +93,18 @@ impl Cli {
     pub fn run(self) -> Result<ExitCode, Error> {
         match self.command {
             Command::Join { name, force } => join(name, force)?,
-            Command::Connect { name, reach, fdpass } => {
-                return connect::connect(&name, &reach, fdpass)
-                    .inspect_err(|error| last_error::keep(&name, error));
+            Command::Connect { name, wish, fdpass } => {
+                return connect::connect(&name, &wish, fdpass)
+                    .inspect_err(|error| last_error::keep("connect", &name, error));
             }
-            Command::Arm { name, reach } => {
-                return connect::arm(&name, &reach)
-                    .inspect_err(|error| last_error::keep(&name, error));
+            Command::Arm { name, wish } => {
+                return connect::arm(&name, &wish)
+                    .inspect_err(|error| last_error::keep("arm", &name, error));
+            }
+            #[cfg(target_os = "linux")]
+            Command::Expose { arguments } => {
+                return expose::expose(&arguments)
+                    .inspect_err(|error| last_error::keep("expose", &arguments.profile, error));
             }
             Command::Profiles => profiles()?,
             Command::SshConfig { name, user, fdpass, write } => {

@@ -14,7 +14,10 @@ pub const CONNECT: Duration = Duration::from_secs(15);
 
 /// A point in time that several steps share.
 #[derive(Clone, Copy, Debug)]
-pub struct Deadline(Instant);
+pub struct Deadline {
+    at: Instant,
+    within: Duration,
+}
 
 /// What was under way when the time ran out.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -38,7 +41,7 @@ impl fmt::Display for Step {
 
 impl Deadline {
     pub fn after(time: Duration) -> Deadline {
-        Deadline(Instant::now() + time)
+        Deadline { at: Instant::now() + time, within: time }
     }
 
     /// Awaits one step, for as long as the deadline leaves.
@@ -48,6 +51,7 @@ impl Deadline {
         at: &Address,
         work: impl Future<Output = T>,
     ) -> Result<T, Error> {
-        timeout_at(self.0, work).await.map_err(|_| Error::Timeout { at: at.clone(), step })
+        let Deadline { at: end, within } = self;
+        timeout_at(end, work).await.map_err(|_| Error::Timeout { at: at.clone(), step, within })
     }
 }

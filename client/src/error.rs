@@ -3,19 +3,22 @@
 
 use std::io;
 use std::process::ExitCode;
+use std::time::Duration;
 
+use postern_shared::expose::Entrance;
+use postern_shared::expose::control::Refusal;
 use postern_shared::knock::Carrier;
 use postern_shared::pin::Pin;
 
 use crate::address::Address;
 use crate::answer::Answer;
-use crate::deadline::{CONNECT, Step};
+use crate::deadline::Step;
 use crate::names::Host;
 
 /// The end of `connect --help`.
 pub const EXIT_CODES: &str = "\
 Exit codes:
-  0  the tunnel ended well
+  0  the tunnel ended well; for expose --status: all is well
   1  a file or program on this machine
   2  usage
   3  the host's name does not resolve
@@ -24,6 +27,8 @@ Exit codes:
   7  not admitted
   8  the server broke the protocol
   9  timeout
+  10 another expose with the same key has taken over
+  11 an entrance cannot be had (expose --strict)
   128+n  ended by signal n
 The last error is kept in last-error.log under ~/.local/state/postern.";
 
@@ -87,12 +92,26 @@ pub enum Error {
     #[error(
         "no answer from {at} within {} s ({step}); \
          check the address, and that this network lets you reach it",
-        CONNECT.as_secs()
+        .within.as_secs()
     )]
-    Timeout { at: Address, step: Step },
+    Timeout { at: Address, step: Step, within: Duration },
 
     #[error("admitted at {at}, but so late that the connection was given up; try again")]
     Late { at: Address },
+
+    #[error(
+        "another `postern expose` with this profile's key has taken over at {at}; let one of the two run, \
+         or have a key for each"
+    )]
+    Superseded { at: Address },
+
+    #[error(
+        "the key of this profile was revoked at {at}; ask the server's operator for a new invite"
+    )]
+    Revoked { at: Address },
+
+    #[error("{entrance} cannot be had: {why}")]
+    NoEntrance { entrance: Entrance, why: Refusal },
 
     /// Where the carrier may be at fault and the invite has another.
     #[error("{error}; or try --carrier {other}")]
@@ -100,6 +119,11 @@ pub enum Error {
 }
 
 impl Error {
+    /// What of this machine failed, and how.
+    pub fn local(what: &str, error: &io::Error) -> Error {
+        Error::Local(format!("{what}: {error}"))
+    }
+
     pub fn exit_code(&self) -> ExitCode {
         ExitCode::from(self.code())
     }
@@ -114,9 +138,11 @@ impl Error {
             | Error::Busy { .. }
             | Error::Lost { .. } => 4,
             Error::Tls { .. } | Error::WrongPin { .. } => 6,
-            Error::NotAdmitted { .. } | Error::Denied { .. } => 7,
+            Error::NotAdmitted { .. } | Error::Denied { .. } | Error::Revoked { .. } => 7,
             Error::Protocol { .. } => 8,
             Error::Timeout { .. } | Error::Late { .. } => 9,
+            Error::Superseded { .. } => 10,
+            Error::NoEntrance { .. } => 11,
             Error::OrTry { error, .. } => error.code(),
         }
     }
@@ -141,6 +167,9 @@ impl Error {
             | Error::WrongPin { .. }
             | Error::Protocol { .. }
             | Error::Late { .. }
+            | Error::Superseded { .. }
+            | Error::Revoked { .. }
+            | Error::NoEntrance { .. }
             | Error::OrTry { .. } => false,
         }
     }

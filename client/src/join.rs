@@ -32,9 +32,18 @@ pub fn join(name: Option<ProfileName>, force: bool) -> Result<(), Error> {
             Error::Usage(format!("{} cannot name a profile ({error}); give a name", profile.host))
         })?,
     };
-    let file = Store::open()?.save(&name, &profile, force)?;
+    let store = Store::open()?;
+    // What this machine exposes is no matter of the invite.
+    let expose = store.load(&name).map_or_else(|_| Vec::new(), |old| old.expose);
+    let profile = Profile { expose, ..profile };
+    let file = store.save(&name, &profile, force)?;
+    let next = if profile.services.is_empty() {
+        format!("postern expose ENTRANCE --to TARGET --profile {name}")
+    } else {
+        format!("postern ssh-config {name} --write && ssh {name}")
+    };
     out::out(&format!(
-        "{} now holds the key to {}.\nNext: postern ssh-config {name} --write && ssh {name}\n",
+        "{} now holds the key to {}.\nNext: {next}\n",
         file.display(),
         profile.address()
     ))

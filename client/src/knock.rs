@@ -36,12 +36,15 @@ const EXPLANATION: Duration = Duration::from_secs(2);
 const MAX_HEAD: usize = 4 * 1024;
 
 /// Who knocks where for what, and all that it takes.
+#[derive(Clone)]
 pub struct Knock {
     pub at: Address,
     pub carrier: Carrier,
     pub service: Service,
     intent: Intent,
     kid: Kid,
+    /// In the place of the time.
+    number: Option<u32>,
     locator: CarrierKey,
     key: CarrierKey,
     ack: CarrierKey,
@@ -56,17 +59,46 @@ impl Knock {
         service: Service,
         intent: Intent,
     ) -> Knock {
+        Knock::of(profile, (profile.kid, key), at, carrier, service, intent)
+    }
+
+    /// For the lanes of a pool, each of which must be [`numbered`](Self::numbered).
+    pub fn of_pool(
+        profile: &Profile,
+        pool: Kid,
+        key: &ClientKey,
+        at: Address,
+        carrier: Carrier,
+        service: Service,
+    ) -> Knock {
+        Knock::of(profile, (pool, key), at, carrier, service, Intent::Accept)
+    }
+
+    fn of(
+        profile: &Profile,
+        (kid, key): (Kid, &ClientKey),
+        at: Address,
+        carrier: Carrier,
+        service: Service,
+        intent: Intent,
+    ) -> Knock {
         let server = &profile.server_id;
         Knock {
             at,
             carrier,
             service,
             intent,
-            kid: profile.kid,
+            kid,
+            number: None,
             locator: profile.locator.on(carrier, server),
             key: key.on(carrier, server),
             ack: key.ack(server),
         }
+    }
+
+    /// The same with a number that counts once instead of the time.
+    pub fn numbered(&self, number: u32) -> Knock {
+        Knock { number: Some(number), ..self.clone() }
     }
 
     /// Knocks on a stream that has reached the server, with what lies ready in `input` in the same
@@ -194,7 +226,9 @@ impl Knock {
             intent: self.intent,
             kid: self.kid,
             // A clock outside of what fits is wrong whatever is sent.
-            time: u32::try_from(Timestamp::now().as_second()).unwrap_or(0),
+            time: self
+                .number
+                .unwrap_or_else(|| u32::try_from(Timestamp::now().as_second()).unwrap_or(0)),
             service: self.service.number,
         }
     }

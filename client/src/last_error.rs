@@ -1,4 +1,4 @@
-//! Keeps the last error of `connect`, since ssh hides standard error under ControlPersist. Never fails
+//! Keeps the last error of a command that others start: ssh hides standard error under ControlPersist. Never fails
 //! itself: there is nobody left to tell.
 
 use std::path::PathBuf;
@@ -15,11 +15,11 @@ pub fn file() -> Option<PathBuf> {
 }
 
 /// One record, in place of the one before.
-pub fn keep(name: &ProfileName, error: &Error) {
+pub fn keep(command: &str, name: &ProfileName, error: &Error) {
     let Some(file) = file() else { return };
     let now = Timestamp::now();
     let now = now.round(Unit::Second).unwrap_or(now);
-    let record = format!("{now} connect {name}: {error}\n");
+    let record = format!("{now} {command} {name}: {error}\n");
     if let Some(dir) = file.parent() {
         let _ = files::make_dir(dir);
     }

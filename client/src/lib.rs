@@ -9,6 +9,9 @@ pub mod connect;
 pub mod deadline;
 pub mod dial;
 pub mod error;
+// On what only Linux has: splice, epoll, rtnetlink.
+#[cfg(target_os = "linux")]
+pub mod expose;
 pub mod fdpass;
 pub mod files;
 pub mod join;
@@ -20,7 +23,9 @@ pub mod pipe;
 pub mod process;
 pub mod profile;
 pub mod profiles;
+pub mod reach;
 pub mod records;
+pub mod runtime;
 pub mod signals;
 pub mod splice;
 pub mod ssh_config;

@@ -8,10 +8,11 @@ use std::sync::Arc;
 use postern_shared::hello::{ClientHello, HostName, Parse};
 use postern_shared::pin::Pin;
 use rustls::client::Resumption;
+use rustls::crypto::CryptoProvider;
 use rustls::pki_types::ServerName;
 use rustls::version::TLS13;
 use rustls::{ClientConfig, ClientConnection};
-use tokio::net::TcpStream;
+use tokio::io::{AsyncRead, AsyncWrite};
 use tokio_rustls::TlsConnector;
 use tokio_rustls::client::TlsStream;
 
@@ -28,44 +29,35 @@ use crate::stdio::Input;
 /// Behind the record's header.
 const RECORD_HEADER: usize = 5;
 
-/// TLS that is configured to show one name.
+/// TLS that shows one name.
 pub struct Hello {
-    config: Arc<ClientConfig>,
+    pin: Option<Pin>,
     sni: HostName,
-    recognition: Recognition,
+    alpn: Vec<Alpn>,
+    provider: Arc<CryptoProvider>,
 }
 
 impl Hello {
     /// Without a pin, whoever recognises the token will do.
     pub fn new(pin: Option<Pin>, sni: HostName, alpn: &[Alpn]) -> Hello {
-        let provider = Arc::new(script::provider());
-        let recognition = Recognition::default();
-        let verifier = Recognised::new(pin, &provider, recognition.clone());
-        let mut config = ClientConfig::builder_with_provider(provider)
-            .with_protocol_versions(&[&TLS13])
-            .expect("the provider has suites for TLS 1.3")
-            .dangerous()
-            .with_custom_certificate_verifier(Arc::new(verifier))
-            .with_no_client_auth();
-        config.alpn_protocols = alpn.iter().map(|alpn| alpn.name().as_bytes().to_vec()).collect();
-        config.resumption = Resumption::disabled();
-        Hello { config: Arc::new(config), sni, recognition }
+        Hello { pin, sni, alpn: alpn.to_vec(), provider: Arc::new(script::provider()) }
     }
 
-    pub async fn open(
-        self,
-        tcp: TcpStream,
+    pub async fn open<S: AsyncRead + AsyncWrite + Unpin>(
+        &self,
+        stream: S,
         knock: &Knock,
         input: &Input,
         deadline: Deadline,
-    ) -> Result<TlsStream<Overhear<TcpStream>>, Error> {
+    ) -> Result<TlsStream<Overhear<S>>, Error> {
         let at = &knock.at;
-        let (handshake, random) = self.knocking(tcp, knock)?;
+        let recognition = Recognition::default();
+        let (handshake, random) = self.knocking(stream, knock, &recognition)?;
         let mut stream = deadline
             .hold(Step::Handshake, at, handshake)
             .await?
             .map_err(|error| explain(at, &error))?;
-        if self.recognition.is_given() {
+        if recognition.is_given() {
             deadline.hold(Step::Knock, at, knock.enter(&mut stream, &random, input)).await??;
             return Ok(stream);
         }
@@ -74,20 +66,37 @@ impl Hello {
         Err(deadline.hold(Step::Knock, at, knock.visit(&mut stream, &self.sni, alpn)).await?)
     }
 
+    /// Who is recognised differs from connection to connection.
+    fn config(&self, recognition: &Recognition) -> Arc<ClientConfig> {
+        let verifier = Recognised::new(self.pin, &self.provider, recognition.clone());
+        let mut config = ClientConfig::builder_with_provider(self.provider.clone())
+            .with_protocol_versions(&[&TLS13])
+            .expect("the provider has suites for TLS 1.3")
+            .dangerous()
+            .with_custom_certificate_verifier(Arc::new(verifier))
+            .with_no_client_auth();
+        config.alpn_protocols =
+            self.alpn.iter().map(|alpn| alpn.name().as_bytes().to_vec()).collect();
+        config.resumption = Resumption::disabled();
+        Arc::new(config)
+    }
+
     /// A handshake whose hello knocks, and that hello's random.
-    fn knocking(
+    fn knocking<S: AsyncRead + AsyncWrite + Unpin>(
         &self,
-        tcp: TcpStream,
+        stream: S,
         knock: &Knock,
-    ) -> Result<(tokio_rustls::Connect<Overhear<TcpStream>>, [u8; 32]), Error> {
+        recognition: &Recognition,
+    ) -> Result<(tokio_rustls::Connect<Overhear<S>>, [u8; 32]), Error> {
         let broken = |what: &str| Error::Local(format!("cannot make a hello that knocks: {what}"));
         let name = ServerName::try_from(self.sni.to_string())
             .map_err(|_| broken("its name cannot be shown in TLS; give --sni"))?;
         let draws = Draws::fresh().map_err(|_| broken("the system has no randomness"))?;
 
+        let config = self.config(recognition);
         let mut script = Script::first(knock.untagged(&draws.random), &draws);
         let mut record = Vec::new();
-        ClientConnection::new(self.config.clone(), name.clone())
+        ClientConnection::new(config.clone(), name.clone())
             .map_err(io::Error::other)
             .and_then(|mut tls| tls.write_tls(&mut record))
             .map_err(|error| broken(&error.to_string()))?;
@@ -107,10 +116,10 @@ impl Hello {
         let ear = Ear {
             ack: knock.ack_key().clone(),
             client_random: draws.random,
-            recognition: self.recognition.clone(),
+            recognition: recognition.clone(),
         };
-        let stream = Overhear::new(tcp, record, ear);
-        let handshake = TlsConnector::from(self.config.clone()).connect(name, stream);
+        let stream = Overhear::new(stream, record, ear);
+        let handshake = TlsConnector::from(config).connect(name, stream);
         if script.is_spent() { Ok((handshake, draws.random)) } else { Err(other()) }
     }
 }

@@ -8,7 +8,8 @@ mod script;
 mod tls;
 mod verify;
 
-use tokio::net::TcpStream;
+use tokio::io::{AsyncRead, AsyncWrite};
+use tokio_rustls::client::TlsStream;
 
 pub use hello::Hello;
 pub use overhear::Overhear;
@@ -18,7 +19,6 @@ pub use verify::Trust;
 use crate::deadline::Deadline;
 use crate::error::Error;
 use crate::knock::Knock;
-use crate::records::Records;
 use crate::stdio::Input;
 
 /// A carrier that is ready to use: all that can fail on this machine alone has been done.
@@ -28,31 +28,37 @@ pub enum Ready {
     Hello(Hello),
 }
 
-/// A stream on which the server has admitted us.
-pub enum Admitted {
-    Plain(TcpStream),
-    Tls(Box<Records<TcpStream>>),
-    Hello(Box<Records<Overhear<TcpStream>>>),
+/// A stream on which the server has admitted us: as it was, or TLS over what was put on it.
+pub enum Admitted<P, T = P> {
+    Plain(P),
+    Tls(Box<TlsStream<T>>),
+    Hello(Box<TlsStream<Overhear<T>>>),
 }
 
 impl Ready {
-    /// Knocks by way of this carrier; what lies ready in `input` goes along.
-    pub async fn open(
-        self,
-        tcp: TcpStream,
+    /// Knocks by way of this carrier; what lies ready in `input` goes along. Where it is TLS, that is
+    /// spoken over what `below` makes of the stream.
+    pub async fn open<P, T>(
+        &self,
+        stream: P,
+        below: impl FnOnce(P) -> T,
         knock: &Knock,
         input: &Input,
         deadline: Deadline,
-    ) -> Result<Admitted, Error> {
+    ) -> Result<Admitted<P, T>, Error>
+    where
+        P: AsyncRead + AsyncWrite + Unpin,
+        T: AsyncRead + AsyncWrite + Unpin,
+    {
         match self {
-            Ready::Plain => plain::open(tcp, knock, input, deadline).await.map(Admitted::Plain),
+            Ready::Plain => plain::open(stream, knock, input, deadline).await.map(Admitted::Plain),
             Ready::Tls(tls) => {
-                let stream = tls.open(tcp, knock, input, deadline).await?;
-                Ok(Admitted::Tls(Box::new(Records::new(stream))))
+                let stream = tls.open(below(stream), knock, input, deadline).await?;
+                Ok(Admitted::Tls(Box::new(stream)))
             }
             Ready::Hello(hello) => {
-                let stream = hello.open(tcp, knock, input, deadline).await?;
-                Ok(Admitted::Hello(Box::new(Records::new(stream))))
+                let stream = hello.open(below(stream), knock, input, deadline).await?;
+                Ok(Admitted::Hello(Box::new(stream)))
             }
         }
     }

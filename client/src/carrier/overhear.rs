@@ -48,6 +48,10 @@ impl<S> Overhear<S> {
         Overhear { stream, hello, heard: Vec::new(), ear: Some(ear) }
     }
 
+    pub fn below(&self) -> &S {
+        &self.stream
+    }
+
     /// A server's first record is its hello, or else something that recognises nobody.
     fn hear(&mut self, bytes: &[u8]) {
         let Some(ear) = &self.ear else { return };

@@ -9,8 +9,8 @@ use postern_shared::knock::EXPORTER_LABEL;
 use rustls::client::Resumption;
 use rustls::pki_types::ServerName;
 use rustls::version::TLS13;
-use rustls::{CertificateError, ClientConfig};
-use tokio::net::TcpStream;
+use rustls::{CertificateError, ClientConfig, ClientConnection};
+use tokio::io::{AsyncRead, AsyncWrite};
 use tokio_rustls::TlsConnector;
 use tokio_rustls::client::TlsStream;
 
@@ -34,7 +34,15 @@ pub struct Tls {
 impl Tls {
     /// Shows `sni` if there is one, else the host unless that is an address.
     pub fn new(trust: &Trust, sni: Option<&HostName>, host: &Host) -> Result<Tls, Error> {
-        let shown = sni.map_or(host.as_str(), HostName::as_str);
+        Tls::showing(sni.map_or(host.as_str(), HostName::as_str), trust)
+    }
+
+    /// Shows `name`, and takes whoever answers to it: for a look from outside.
+    pub fn blind(name: &HostName) -> Result<Tls, Error> {
+        Tls::showing(name.as_str(), &Trust::Blind)
+    }
+
+    fn showing(shown: &str, trust: &Trust) -> Result<Tls, Error> {
         let name = ServerName::try_from(shown.to_owned()).map_err(|_| {
             Error::Usage(format!("{shown} cannot be shown as a name in TLS; give --sni"))
         })?;
@@ -51,15 +59,32 @@ impl Tls {
         Ok(Tls { config: Arc::new(config), name })
     }
 
-    pub async fn open(
-        self,
-        tcp: TcpStream,
+    /// A hello of its own, which nobody follows up.
+    pub fn hello(&self) -> io::Result<Vec<u8>> {
+        let mut record = Vec::new();
+        ClientConnection::new(self.config.clone(), self.name.clone())
+            .map_err(io::Error::other)?
+            .write_tls(&mut record)?;
+        Ok(record)
+    }
+
+    /// The handshake alone.
+    pub async fn greet<S: AsyncRead + AsyncWrite + Unpin>(
+        &self,
+        stream: S,
+    ) -> io::Result<TlsStream<S>> {
+        TlsConnector::from(self.config.clone()).connect(self.name.clone(), stream).await
+    }
+
+    pub async fn open<S: AsyncRead + AsyncWrite + Unpin>(
+        &self,
+        stream: S,
         knock: &Knock,
         input: &Input,
         deadline: Deadline,
-    ) -> Result<TlsStream<TcpStream>, Error> {
+    ) -> Result<TlsStream<S>, Error> {
         let at = &knock.at;
-        let handshake = TlsConnector::from(self.config).connect(self.name, tcp);
+        let handshake = self.greet(stream);
         let mut stream = deadline
             .hold(Step::Handshake, at, handshake)
             .await?

@@ -2,6 +2,7 @@
 //! that a profile in memory is always a right one.
 
 mod alpn;
+pub mod exposed;
 mod key;
 mod store;
 mod text;
@@ -18,6 +19,7 @@ use serde::{Deserialize, Serialize};
 use zeroize::Zeroizing;
 
 pub use alpn::Alpn;
+pub use exposed::{Exposed, Target};
 pub use key::KeySource;
 pub use store::Store;
 
@@ -57,9 +59,14 @@ pub struct Profile {
     /// Relative to the profile.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub ca: Option<PathBuf>,
-    /// The one that is meant when none is named.
+    /// The one that is meant when none is named; empty where there is none, as for a key that only exposes.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
     pub service: String,
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub services: BTreeMap<String, u16>,
+    /// What `expose` exposes unless it is told.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub expose: Vec<Exposed>,
 }
 
 /// What lies behind the door, by its name and by its number in the knock.
@@ -80,7 +87,8 @@ impl Profile {
             });
             Error::Local(format!("{file}:{line}: {}", error.message()))
         })?;
-        if !profile.services.contains_key(&profile.service) {
+        let has_none = profile.services.is_empty() && profile.service.is_empty();
+        if !has_none && !profile.services.contains_key(&profile.service) {
             return Err(Error::Local(format!("{file}: `service` is none of `services`")));
         }
         Ok(profile)
@@ -110,6 +118,7 @@ impl Profile {
             ca: None,
             service: default.unwrap_or_default(),
             services: invite.services.into_iter().map(|g| (g.service, g.number)).collect(),
+            expose: Vec::new(),
         })
     }
 
@@ -122,6 +131,11 @@ impl Profile {
         let name = name.unwrap_or(&self.service);
         match self.services.get(name) {
             Some(number) => Ok(Service { name: name.to_owned(), number: *number }),
+            None if self.services.is_empty() => Err(Error::Usage(
+                "this profile has no service: its key only exposes services of this machine; \
+                 see postern expose --help"
+                    .to_owned(),
+            )),
             None => {
                 let known = self.services.keys().map(String::as_str).collect::<Vec<_>>().join(", ");
                 Err(Error::Usage(format!("no service {name:?} in this profile; it has: {known}")))
@@ -175,10 +189,47 @@ pub(crate) mod tests {
             hello_sni: None,
             hello_pin: None,
             alpn: vec![Alpn::H2, Alpn::Http1],
+            expose: vec![
+                Exposed {
+                    entrance: "sni:laptop.example.com".parse().expect("an entrance"),
+                    to: "unix:/run/web.sock".parse().expect("a target"),
+                    terminate: true,
+                    proxy_protocol: None,
+                    forwarded: true,
+                },
+                Exposed {
+                    entrance: "tcp:80".parse().expect("an entrance"),
+                    to: "3000".parse().expect("a target"),
+                    terminate: false,
+                    proxy_protocol: exposed::version("v2"),
+                    forwarded: false,
+                },
+            ],
             ..profile()
         };
         let back = Profile::from_toml(&bare.to_toml(), Path::new("bob.toml"));
         assert_eq!(back.expect("what we wrote"), bare);
+        let only_exposes = Profile { service: String::new(), services: BTreeMap::new(), ..bare };
+        let back = Profile::from_toml(&only_exposes.to_toml(), Path::new("bob.toml"));
+        assert_eq!(back.expect("what we wrote"), only_exposes);
+        assert!(only_exposes.service(None).is_err());
+    }
+
+    #[test]
+    fn a_wrong_exposed_service_is_named_by_its_line() {
+        let text = profile().to_toml();
+        let lines = text.lines().count();
+        for (section, at, expected) in [
+            ("entrance = \"80\"\nto = \"x\"", 3, "in `to`"),
+            ("entrance = \"x\"\nto = \"80\"", 2, "for an entrance"),
+            ("entrance = \"80\"\nto = \"80\"\nproxy-protocol = \"v3\"", 4, "`proxy-protocol`"),
+            ("entrance = \"80\"\nto = \"80\"\nterminated = true", 4, "unknown field"),
+            ("entrance = \"80\"", 1, "missing field `to`"),
+        ] {
+            let error = error(&format!("{}[[expose]]\n{section}\n", *text));
+            assert!(error.starts_with(&format!("bob.toml:{}: ", lines + at)), "{error}");
+            assert!(error.contains(expected), "{error}");
+        }
     }
 
     #[test]
