@@ -53,7 +53,7 @@ pub struct Invite {
     pub locator: Locator,
     pub kid: Kid,
     pub key: ClientKey,
-    /// The first is what `connect` asks for when it is not told.
+    /// The first is what `connect` asks for when it is not told; none where the key only exposes.
     pub services: Vec<Grant>,
     /// The first is used unless another is asked for.
     pub carriers: Vec<Carrier>,
@@ -205,9 +205,6 @@ impl Fields {
         };
         if invite.carriers.contains(&Carrier::Hello) && invite.hello.is_none() {
             return Err(Lacks("name and key of the hello carrier"));
-        }
-        if invite.services.is_empty() {
-            return Err(Lacks("services"));
         }
         if invite.carriers.is_empty() {
             return Err(Lacks("carriers"));

@@ -3,6 +3,7 @@
 //! posternd or postern beyond that they start.
 
 pub mod client;
+pub mod expose;
 pub mod knock;
 pub mod net;
 pub mod nginx;

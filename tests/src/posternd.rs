@@ -42,17 +42,21 @@ impl Posternd {
     /// Starts it in the directory of `scratch` and waits until it listens.
     pub fn start(scratch: &Scratch, config: &str) -> Posternd {
         let file = scratch.write("posternd.toml", config.replace(PUBLIC, "127.0.0.1:1"));
-        let mut command = Command::new(binary("posternd"));
-        command.args(["run", "-c"]).arg(&file);
-        let mut process = Process::spawn("posternd", &mut command, scratch.path("posternd.log"));
-        let listeners = until("posternd to listen", || {
-            let exit = process.exited();
-            assert!(exit.is_none(), "posternd ended: {}", process.log());
-            listeners(&file)
-        });
+        let (process, listeners) = run(&file);
         let server = Posternd { process, file, listeners };
         server.configure(config);
         server
+    }
+
+    /// Ends it by this signal.
+    pub fn end(&mut self, signal: Signal) {
+        self.process.signal(signal);
+        self.process.wait();
+    }
+
+    /// Starts it again on the same files, and so on the same port if the configuration names one.
+    pub fn again(&mut self) {
+        (self.process, self.listeners) = run(&self.file);
     }
 
     /// Where it listens; the first place if there are several.
@@ -163,6 +167,20 @@ pub fn binary(name: &str) -> PathBuf {
     let binary = profile.join(name);
     assert!(binary.exists(), "no {}: run cargo build --workspace first", binary.display());
     binary
+}
+
+/// Runs it, with its log beside the file.
+fn run(file: &Path) -> (Process, Vec<SocketAddr>) {
+    let mut command = Command::new(binary("posternd"));
+    command.args(["run", "-c"]).arg(file);
+    let log = file.with_file_name("posternd.log");
+    let mut process = Process::spawn("posternd", &mut command, log);
+    let listeners = until("posternd to listen", || {
+        let exit = process.exited();
+        assert!(exit.is_none(), "posternd ended: {}", process.log());
+        listeners(file)
+    });
+    (process, listeners)
 }
 
 fn listeners(file: &Path) -> Option<Vec<SocketAddr>> {

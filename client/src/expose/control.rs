@@ -150,9 +150,6 @@ impl Conversation<'_> {
             FromServer::Pong(number) => self.pulse.answered(number),
             FromServer::Gone(Gone::Superseded) => return Some(End::Superseded),
             FromServer::Gone(Gone::Revoked) => return Some(End::Revoked),
-            FromServer::Gone(Gone::Stopping) => {
-                return Some(End::Lost("the server stops".to_owned()));
-            }
             FromServer::Unknown => {}
         }
         None

@@ -5,6 +5,7 @@ mod access;
 mod check;
 mod config_errors;
 mod demo;
+mod exposed;
 mod external;
 mod fdpass;
 mod fleet;
