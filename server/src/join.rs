@@ -9,7 +9,7 @@ use tokio::io::AsyncWriteExt;
 use tokio::time::timeout;
 
 use crate::early::Early;
-use crate::expose::{Cut, Status, lead, page_for, peek};
+use crate::expose::{Cut, Status, Unled, lead, page_for, peek};
 use crate::liveness::Liveness;
 use crate::ops::outcome::Outcome;
 use crate::program::Program;
@@ -103,18 +103,15 @@ pub async fn join(
             let Some(exposure) = tunnel.exposure() else {
                 return Err(Apart::Failed(Some(stream), Failure::Away));
             };
-            let led = {
-                let leading = lead(exposure, service, dialing, &mut stream, &first_up);
-                leading.await
-            };
-            return match led {
+            return match lead(exposure, service, dialing, &mut stream, &first_up).await {
                 Ok(leased) => {
                     let cut = Some(leased.until_cut());
                     let relay = Relay::new(guest, stream, leased.into(), Vec::new(), first_down);
                     let held = Held { ticket, cut, ..Held::default() };
                     Ok(Link::relayed(relay, service, held))
                 }
-                Err(failure) => {
+                Err(Unled::Left) => Err(Apart::ClientReset),
+                Err(Unled::Failure(failure)) => {
                     let words = if first_up.is_empty() { peek(&stream) } else { first_up };
                     Err(match page_for(&words, Status::Unavailable) {
                         Some(page) => Apart::Apologised(stream, page, failure),

@@ -33,6 +33,13 @@ pub(crate) fn peek(visitor: &Stream) -> Vec<u8> {
     first
 }
 
+/// Why a visitor has no lane.
+pub(crate) enum Unled {
+    /// He is gone.
+    Left,
+    Failure(Failure),
+}
+
 /// Finds the visitor a lane that was taken. `first` are bytes that were read from him; they are taken too.
 pub(crate) async fn lead(
     exposure: &Arc<Exposure>,
@@ -40,20 +47,18 @@ pub(crate) async fn lead(
     dialing: &Dialing,
     visitor: &mut Stream,
     first: &[u8],
-) -> Result<Leased, Failure> {
+) -> Result<Leased, Unled> {
     let until = Instant::now() + service.connect;
     let peeked = if visitor.bare().is_some() { peek(visitor) } else { Vec::new() };
     let said = [&header(service, dialing), first, &peeked].concat();
-    let mut leased = offer(exposure, dialing, &said, until).await?;
+    let offered = visitor.unless_reset(offer(exposure, dialing, &said, until)).await;
+    let mut leased = offered.ok_or(Unled::Left)?.map_err(Unled::Failure)?;
     if let Some(wire) = visitor.bare() {
-        wire.discard(peeked.len()).map_err(|_| Failure::Untaken)?;
+        wire.discard(peeked.len()).map_err(|_| Unled::Left)?;
         wire.has_unread();
     }
-    // He may have spoken since.
-    let words = if said.is_empty() { peek(visitor) } else { said };
-    if let Some(page) = page_for(&words, Status::BadGateway) {
-        leased.lane().apologise_with(page.into());
-    }
+    let words = if first.is_empty() { &peeked } else { first };
+    leased.lane().apologise(words, |words| page_for(words, Status::BadGateway));
     exposure.count_visitor();
     Ok(leased)
 }

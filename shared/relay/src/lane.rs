@@ -3,14 +3,17 @@
 //! on both ways makes it useless, and closing it is then a reset to the other end. Knows no visitor.
 
 use std::cell::RefCell;
+use std::fmt;
 use std::io::{self, IoSlice};
 use std::num::NonZeroUsize;
 use std::os::fd::OwnedFd;
 use std::pin::Pin;
 use std::task::{Context, Poll, ready};
+use std::time::Duration;
 
 use postern_shared::expose::lane::{Frame, HEADER, MOST_DATA, Opening};
 use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt, ReadBuf};
+use tokio::time::{Sleep, sleep};
 
 use crate::leg::Leg;
 use crate::wire::Wire;
@@ -20,6 +23,12 @@ const AHEAD: usize = 16 * 1024;
 
 /// After so long a body only the header is read ahead: what follows it is likely to go through a pipe.
 const LONG: usize = 32 * 1024;
+
+/// Enough to tell in which protocol somebody speaks.
+const WORDS: usize = 64;
+
+/// How long somebody whose service cannot be reached has to say in which protocol he wants to be told.
+const SPEAKS: Duration = Duration::from_millis(250);
 
 thread_local! {
     static SCRATCH: RefCell<Box<[u8]>> = RefCell::new(vec![0; AHEAD].into_boxed_slice());
@@ -36,8 +45,24 @@ pub struct Lane<S> {
     writing: Writing,
     /// The length of the last body of data.
     last: usize,
-    /// What is read where the other end says that the service cannot be reached.
-    apology: Option<Box<[u8]>>,
+    /// Where the other end may say that the service cannot be reached.
+    apology: Option<Box<Apology>>,
+}
+
+/// What is read in the place of a service that cannot be reached.
+struct Apology {
+    /// What was said to the service first.
+    words: Vec<u8>,
+    /// What to answer to that; nothing makes it a reset.
+    answer: fn(&[u8]) -> Option<Vec<u8>>,
+    /// Who has said nothing by then is reset.
+    patience: Option<Pin<Box<Sleep>>>,
+}
+
+impl fmt::Debug for Apology {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Apology").finish_non_exhaustive()
+    }
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -46,8 +71,8 @@ enum Reading {
     Header,
     /// So much of a body is still to come.
     Data(usize),
-    /// In the place of the service: from this byte of the apology on.
-    Apology(usize),
+    /// The service cannot be reached.
+    Failed,
     Ended,
 }
 
@@ -104,10 +129,11 @@ impl<S: Leg> Lane<S> {
         self.apology = None;
     }
 
-    /// Has these bytes read where the other end says that the service cannot be reached; without any that
-    /// is an error.
-    pub fn apologise_with(&mut self, bytes: Box<[u8]>) {
-        self.apology = Some(bytes);
+    /// Has an answer to the first words that are said read where the other end says that the service cannot be
+    /// reached; without one that is a reset. `words` were said already.
+    pub fn apologise(&mut self, words: &[u8], answer: fn(&[u8]) -> Option<Vec<u8>>) {
+        let apology = Apology { words: words.to_vec(), answer, patience: None };
+        self.apology = Some(Box::new(apology));
     }
 
     /// Sends frames as they are, between others.
@@ -191,18 +217,30 @@ impl<S: Leg> Lane<S> {
         while self.reading == Reading::Header {
             match ready!(self.poll_frame(cx))? {
                 Some(Frame::Data(_) | Frame::Fin) => {}
-                Some(Frame::Failed) => {
-                    if self.apology.is_none() {
-                        return Poll::Ready(Err(io::ErrorKind::ConnectionReset.into()));
-                    }
-                    self.reading = Reading::Apology(0);
-                }
+                Some(Frame::Failed) => self.reading = Reading::Failed,
                 Some(Frame::Open(_) | Frame::Taken | Frame::Passed) => {
                     return Poll::Ready(Err(foreign()));
                 }
                 None => return Poll::Ready(Err(io::ErrorKind::UnexpectedEof.into())),
             }
         }
+        Poll::Ready(Ok(()))
+    }
+
+    /// Reads the answer to whoever spoke to a service that cannot be reached; behind it the other end says
+    /// that there is no more.
+    fn poll_apology(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        let reset = || Poll::Ready(Err(io::ErrorKind::ConnectionReset.into()));
+        let Some(apology) = &mut self.apology else { return reset() };
+        if apology.words.is_empty() && self.writing != Writing::Ended {
+            // He may be about to speak: what he says wakes whoever reads here, too.
+            let patience = apology.patience.get_or_insert_with(|| Box::pin(sleep(SPEAKS)));
+            ready!(patience.as_mut().poll(cx));
+        }
+        let Some(answer) = (apology.answer)(&apology.words) else { return reset() };
+        self.ahead.splice(self.given..self.given, answer.iter().copied());
+        self.apology = None;
+        self.reading = Reading::Data(answer.len());
         Poll::Ready(Ok(()))
     }
 
@@ -256,18 +294,11 @@ impl<S: Leg> AsyncRead for Lane<S> {
             return Poll::Ready(Ok(()));
         }
         ready!(lane.poll_to_data(cx))?;
+        if lane.reading == Reading::Failed {
+            ready!(lane.poll_apology(cx))?;
+        }
         match lane.reading {
-            Reading::Header | Reading::Ended => {}
-            Reading::Apology(given) => {
-                let apology = lane.apology.as_deref().unwrap_or_default();
-                let rest = apology.get(given..).unwrap_or_default();
-                let count = rest.len().min(buf.remaining());
-                buf.put_slice(rest.get(..count).unwrap_or_default());
-                // Behind it the other end says that there is no more.
-                let is_all = count == rest.len();
-                lane.reading =
-                    if is_all { Reading::Header } else { Reading::Apology(given + count) };
-            }
+            Reading::Header | Reading::Failed | Reading::Ended => {}
             Reading::Data(left) => {
                 let count = if lane.rest().is_empty() {
                     let most = left.min(buf.remaining());
@@ -302,6 +333,11 @@ impl<S: Leg> AsyncWrite for Lane<S> {
         let lane = self.get_mut();
         if buf.is_empty() {
             return Poll::Ready(Ok(0));
+        }
+        if let Some(apology) = &mut lane.apology
+            && apology.words.is_empty()
+        {
+            apology.words.extend(buf.iter().take(WORDS));
         }
         loop {
             match lane.writing {
@@ -389,7 +425,7 @@ impl<S: Leg> Leg for Lane<S> {
                 }
                 Poll::Ready(Ok(spliced))
             }
-            Reading::Data(_) | Reading::Header | Reading::Apology(_) | Reading::Ended => {
+            Reading::Data(_) | Reading::Header | Reading::Failed | Reading::Ended => {
                 Poll::Ready(Ok(None))
             }
         }

@@ -128,7 +128,7 @@ async fn a_service_that_cannot_be_reached_is_apologised_for() {
     let said = [Frame::Failed, Frame::Fin].map(Frame::header).concat();
     let (mut near, mut far) = lanes().await;
     near.send(&said).await.expect("sent");
-    far.apologise_with(b"sorry".as_slice().into());
+    far.apologise(b"hello", |words| (words == b"hello").then(|| b"sorry".to_vec()));
     let mut read = Vec::new();
     far.read_to_end(&mut read).await.expect("an end");
     assert_eq!(read, b"sorry");
@@ -137,6 +137,9 @@ async fn a_service_that_cannot_be_reached_is_apologised_for() {
 
     let (mut near, mut far) = lanes().await;
     near.send(&said).await.expect("sent");
+    // Nothing was said yet: it is not known how to apologise.
+    far.apologise(b"", |words| (words == b"hello").then(|| b"sorry".to_vec()));
+    far.write_all(b"what?").await.expect("written");
     let error = far.read_to_end(&mut Vec::new()).await.expect_err("nothing to say");
     assert_eq!(error.kind(), ErrorKind::ConnectionReset);
 }
