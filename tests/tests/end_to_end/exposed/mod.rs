@@ -1,5 +1,8 @@
 //! Services of a laptop, reached by the public server's own ports and names.
 
 mod away;
+mod crowd;
+mod held;
 mod local_server;
+mod names;
 mod through;
