@@ -4,13 +4,13 @@
 use std::cell::{RefCell, RefMut};
 
 use postern_shared::expose::control::{Health, Refusal};
-use tokio::sync::Notify;
+use tokio::sync::watch;
 
 /// What is known of all entrances, each by its number.
 pub(super) struct Book {
     entries: RefCell<Vec<Entry>>,
     /// Something changed that others may have to be told.
-    news: Notify,
+    news: watch::Sender<()>,
 }
 
 /// What is known of one.
@@ -38,7 +38,7 @@ pub(super) enum State {
 
 impl Book {
     pub(super) fn new(count: usize) -> Book {
-        Book { entries: RefCell::new(vec![Entry::default(); count]), news: Notify::new() }
+        Book { entries: RefCell::new(vec![Entry::default(); count]), news: watch::Sender::new(()) }
     }
 
     /// Whether this entrance had another state before; `None` where there is no such entrance.
@@ -47,7 +47,7 @@ impl Book {
         let differs = entry.state != state;
         entry.state = state;
         drop(entry);
-        self.news.notify_one();
+        self.changed();
         Some(differs)
     }
 
@@ -56,7 +56,7 @@ impl Book {
         for entry in self.entries.borrow_mut().iter_mut() {
             entry.told = None;
         }
-        self.news.notify_one();
+        self.changed();
     }
 
     pub(super) fn visited(&self, id: u16) {
@@ -70,7 +70,7 @@ impl Book {
         if let Some(mut entry) = self.entry(id)
             && entry.local_up.replace(up) != Some(up)
         {
-            self.news.notify_one();
+            self.changed();
         }
     }
 
@@ -80,7 +80,7 @@ impl Book {
             entry.reached = reached;
             entry.was_probed = true;
         }
-        self.news.notify_one();
+        self.changed();
     }
 
     /// What the server has not been told yet; it has now.
@@ -109,9 +109,14 @@ impl Book {
         self.entries.borrow().clone()
     }
 
-    /// Waits until there may be news.
-    pub(super) async fn news(&self) {
-        self.news.notified().await;
+    /// Tells whenever there may be news.
+    pub(super) fn follow(&self) -> watch::Receiver<()> {
+        self.news.subscribe()
+    }
+
+    /// There may be news.
+    pub(super) fn changed(&self) {
+        self.news.send_replace(());
     }
 
     fn entry(&self, id: u16) -> Option<RefMut<'_, Entry>> {
@@ -122,6 +127,10 @@ impl Book {
 impl Entry {
     pub(super) fn is_open(&self) -> bool {
         matches!(self.state, State::Open(_))
+    }
+
+    pub(super) fn is_well(&self) -> bool {
+        self.is_open() && self.reached != Some(false) && self.local_up != Some(false)
     }
 
     /// What is worse comes first: whoever gets in finds nobody while the service is down.

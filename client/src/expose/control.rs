@@ -90,6 +90,8 @@ impl Conversation<'_> {
         let welcome_due = Instant::now() + PATIENCE;
         let (mut beats, mut again, mut probes) =
             (every(HEARTBEAT), every(AGAIN), every(probe::PERIOD));
+        let mut news = self.exposure.book.follow();
+        news.mark_changed();
         let mut piece = Zeroizing::new(vec![0; PIECE]);
         loop {
             let due = match self.welcomed {
@@ -112,7 +114,7 @@ impl Conversation<'_> {
                 }
                 _ = beats.tick() => self.ask(PATIENCE).await?,
                 () = network.changed() => self.ask(DOUBT).await?,
-                () = self.exposure.book.news() => self.tell().await?,
+                _ = news.changed() => self.tell().await?,
                 _ = again.tick() => self.offer_again().await?,
                 _ = probes.tick() => self.probe_all(),
             }

@@ -120,7 +120,13 @@ impl Exposure {
     pub(super) fn say(&self, text: &str) {
         if self.said.replace(text.to_owned()) != text {
             out::complain(text);
+            self.book.changed();
         }
+    }
+
+    /// What was told last.
+    pub(super) fn said(&self) -> String {
+        self.said.borrow().clone()
     }
 
     /// What keeps lanes from being opened while the control connection stands; in silence once it is gone.

@@ -12,6 +12,7 @@ use tokio::io::AsyncReadExt;
 use tokio::io::AsyncWriteExt;
 use tokio::time::{Instant, timeout};
 
+use super::forwarded::{self, Visitor};
 use super::line::Line;
 use super::offering::Told;
 use super::pool::{Doing, Place, Pool};
@@ -22,6 +23,9 @@ use crate::knock::Knock;
 
 /// For a TCP connection; a network that swallows packets must not hold a lane for long.
 pub(super) const CONNECT: Duration = Duration::from_secs(5);
+
+/// Where visitors of the server's own port come from, TLS has been ended.
+const HTTPS: u16 = 443;
 
 /// For the rest of a visitor who is not carried.
 const REST: Duration = Duration::from_secs(10);
@@ -103,7 +107,17 @@ async fn visit(pool: &Pool, mut lane: Lane<Line>, opening: Opening) -> Option<La
     let then = if first_up.is_empty() { Then::Wait } else { Then::Write };
     let dialled = local.dial(then).await;
     exposure.book.local(id, dialled.is_ok());
-    let Ok(service) = dialled else { return turn_away(lane, Frame::Failed).await };
+    let between = |service| match offering.told {
+        Told::Nothing | Told::Proxy(_) => Ok(service),
+        Told::Forwarded => {
+            let https = offering.terminate || opening.local.port() == HTTPS;
+            let visitor = Visitor { ip: opening.peer.ip(), https };
+            forwarded::stand_between(exposure, id, visitor, service)
+        }
+    };
+    let Ok(service) = dialled.and_then(between) else {
+        return turn_away(lane, Frame::Failed).await;
+    };
     let mut relay = Relay::new(Guest::Admitted, lane, service, first_up, Vec::new());
     let end = relay.run(&mut Moved::default(), pending()).await;
     // The service hears its end where its socket is closed.

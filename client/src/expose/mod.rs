@@ -5,17 +5,21 @@ mod backoff;
 mod book;
 mod control;
 mod exposure;
+mod forwarded;
 mod lane;
 mod limit;
 mod line;
 mod local;
 mod network;
+mod notify;
 mod offering;
 mod pool;
 mod probe;
 mod pulse;
 mod size;
+mod status;
 
+use std::convert::Infallible;
 use std::net::SocketAddr;
 use std::os::fd::OwnedFd;
 use std::process::ExitCode;
@@ -43,6 +47,7 @@ use control::End;
 use exposure::{Exposure, Parts, Way};
 use line::Line;
 use network::Network;
+use status::Desk;
 
 /// A connection that held for so long was a good one: the next failure is the first again.
 const HELD: Duration = Duration::from_secs(10);
@@ -52,6 +57,9 @@ const FAIR: Duration = Duration::from_secs(1);
 
 /// Exposes until it is ended, or cannot go on.
 pub fn expose(arguments: &Arguments) -> Result<ExitCode, Error> {
+    if arguments.status {
+        return status::ask(&arguments.profile);
+    }
     let (profile, inherited) = reach::open(&arguments.profile)?;
     let offerings = offering::offerings(arguments, &profile)?;
     let at = arguments.reach.address(&profile)?;
@@ -69,6 +77,7 @@ pub fn expose(arguments: &Arguments) -> Result<ExitCode, Error> {
              here as it is; whoever is in the middle can read and change what they do not encrypt",
         );
     }
+    let desk = Desk::open(&arguments.profile)?;
     let most_lanes = limit::raise();
     on_runtime(LocalSet::new().run_until(async {
         let key = profile.key.get(inherited).await?;
@@ -82,9 +91,21 @@ pub fn expose(arguments: &Arguments) -> Result<ExitCode, Error> {
         let exposure = Rc::new(Exposure::new(parts));
         tokio::select! {
             error = keep(&exposure, arguments.strict) => Err(error),
+            never = attend(desk.as_ref(), &exposure) => match never {},
+            never = notify::follow(&exposure) => match never {},
             signal = signals.next() => Ok(signal.exit_code()),
         }
     }))
+}
+
+/// Answers `--status` for as long as that works.
+async fn attend(desk: Option<&Desk>, exposure: &Rc<Exposure>) -> Infallible {
+    if let Some(desk) = desk
+        && let Err(error) = desk.answer(exposure).await
+    {
+        out::complain(&format!("--status will not work any more: {error}"));
+    }
+    std::future::pending().await
 }
 
 /// By what the control connection goes, and the lanes where that is something else: nothing after a plain

@@ -159,8 +159,8 @@ mod tests {
     fn what_was_needed_meanwhile_stays() {
         let mut size = Size::new(1000);
         for _ in 0..4 {
-            size.note(lanes(0, 10, 90));
-            assert_eq!(size.settle(lanes(0, 100, 0)), 0);
+            size.note(lanes(0, 0, 100));
+            assert_eq!(size.settle(lanes(0, 150, 0)), 0);
         }
     }
 }

@@ -22,17 +22,17 @@ pub(crate) const NAME: &str = "ssh.example.com";
 pub(crate) const SSH: u16 = 1;
 pub(crate) const GIT: u16 = 2;
 
-const SERVER: ServerId = ServerId([0x11; 16]);
+pub(crate) const SERVER: ServerId = ServerId([0x11; 16]);
 
-fn kid() -> Kid {
+pub(crate) fn kid() -> Kid {
     Kid::new(0x4d4d).expect("not 0")
 }
 
-fn key() -> ClientKey {
+pub(crate) fn key() -> ClientKey {
     ClientKey::new([0x33; 32])
 }
 
-fn locator() -> Locator {
+pub(crate) fn locator() -> Locator {
     Locator::new([0x22; 32])
 }
 
@@ -40,7 +40,7 @@ pub(crate) static CERTIFICATE: LazyLock<CertifiedKey<KeyPair>> =
     LazyLock::new(|| rcgen::generate_simple_self_signed([NAME.to_owned()]).expect("a certificate"));
 
 /// All servers of all tests share it; it outlives every test.
-static RUNTIME: LazyLock<Runtime> = LazyLock::new(|| Runtime::new().expect("a runtime"));
+pub(crate) static RUNTIME: LazyLock<Runtime> = LazyLock::new(|| Runtime::new().expect("a runtime"));
 
 pub(crate) trait Stream: AsyncRead + AsyncWrite + Send + Unpin {}
 
@@ -141,7 +141,7 @@ pub(crate) fn ack(token: &Token, status: Status) -> [u8; 16] {
     status.seal(&key().ack(&SERVER), token.nonce())
 }
 
-fn tls_config() -> Arc<ServerConfig> {
+pub(crate) fn tls_config() -> Arc<ServerConfig> {
     let key = PrivatePkcs8KeyDer::from(CERTIFICATE.signing_key.serialize_der());
     let chain = vec![CERTIFICATE.cert.der().clone()];
     let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());

@@ -114,15 +114,18 @@ impl<S: Leg> Lane<S> {
         &mut self.stream
     }
 
-    /// Whether both ways ended in order, and nothing is left of them: it can carry another one.
+    /// Whether both ways ended in order: it can carry another one.
     pub fn is_spent(&self) -> bool {
-        self.reading == Reading::Ended && self.writing == Writing::Ended && self.rest().is_empty()
+        self.reading == Reading::Ended && self.writing == Writing::Ended
     }
 
-    /// Makes a spent one ready for the next.
+    /// Makes a spent one ready for the next, who may have come right behind the end of the one before: to
+    /// the other end both ways had ended then.
     pub fn renew(&mut self) {
-        self.ahead = Vec::new();
-        self.given = 0;
+        if self.rest().is_empty() {
+            self.ahead = Vec::new();
+            self.given = 0;
+        }
         self.reading = Reading::Header;
         self.writing = Writing::Header;
         self.last = 0;

@@ -100,6 +100,20 @@ async fn every_cut_is_healed() {
 }
 
 #[tokio::test]
+async fn the_next_visitor_may_come_right_behind_the_end_of_the_one_before() {
+    let (mut near, mut far) = lanes().await;
+    far.shutdown().await.expect("ended");
+    let said = [&Frame::Fin.header()[..], &open(2), &Frame::Data(1).header(), b"x"].concat();
+    near.send(&said).await.expect("sent");
+    far.read_to_end(&mut Vec::new()).await.expect("an end");
+    assert!(far.is_spent());
+    far.renew();
+    let opened = poll_fn(|cx| far.poll_opening(cx)).await.expect("read");
+    assert_eq!(opened, Some(opening(2)));
+    assert_eq!(far.read_u8().await.expect("read"), b'x');
+}
+
+#[tokio::test]
 async fn a_connection_that_ends_is_no_end_of_data() {
     for said in [&b""[..], &[0], &Frame::Data(9).header(), b"\0\0\0\x02x"] {
         let (mut socket, far) = pair().await;
