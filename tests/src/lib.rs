@@ -5,6 +5,7 @@
 pub mod client;
 pub mod expose;
 pub mod knock;
+pub mod machine;
 pub mod net;
 pub mod nginx;
 pub mod posternd;
@@ -18,6 +19,7 @@ pub mod world;
 
 pub use client::Client;
 pub use knock::Knocker;
+pub use machine::Machine;
 pub use net::{End, Seen, TcpService, exchange};
 pub use nginx::Nginx;
 pub use posternd::Posternd;

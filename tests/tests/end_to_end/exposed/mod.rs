@@ -2,6 +2,7 @@
 
 mod away;
 mod crowd;
+mod cut;
 mod held;
 mod local_server;
 mod names;

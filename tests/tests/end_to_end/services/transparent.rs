@@ -3,12 +3,11 @@
 
 use std::net::{IpAddr, SocketAddr};
 use std::process::Command;
-use std::sync::atomic::{AtomicU32, Ordering};
 
 use postern_tests::net::local;
 use postern_tests::posternd::binary;
 use postern_tests::process::{Process, text};
-use postern_tests::{Scratch, finish, posternd, success, until};
+use postern_tests::{Machine, Scratch, finish, posternd, success, until};
 use rustix::process::geteuid;
 
 /// Says to each who has spoken who it seems to be, on the addresses given.
@@ -35,57 +34,12 @@ connection.sendall(b"hi\n")
 print(connection.makefile().read(), end="")
 "#;
 
-/// A machine of its own, as far as the network goes.
-struct Machine(String);
-
-impl Machine {
-    /// `None` if it is not allowed.
-    fn new(name: &str) -> Option<Machine> {
-        static NEXT: AtomicU32 = AtomicU32::new(0);
-        let number = NEXT.fetch_add(1, Ordering::Relaxed);
-        let machine = Machine(format!("pn{}-{number}{name}", std::process::id()));
-        let made = finish(Command::new("ip").args(["netns", "add", &machine.0])).status.success();
-        if !made {
-            return None;
-        }
-        machine.ip("link set lo up");
-        Some(machine)
-    }
-
-    fn ip(&self, command: &str) {
-        success(Command::new("ip").args(["-n", &self.0]).args(command.split(' ')));
-    }
-
-    fn run(&self, program: &str) -> Command {
-        let mut command = Command::new("ip");
-        command.args(["netns", "exec", &self.0, program]);
-        command
-    }
-
-    /// A cable to another one, and the address of both its ends.
-    fn connect(&self, link: &str, own: &[&str], other: &Machine, others: &[&str]) {
-        self.ip(&format!("link add {link} type veth peer name {link} netns {}", other.0));
-        for (machine, addresses) in [(self, own), (other, others)] {
-            machine.ip(&format!("link set {link} up"));
-            for address in addresses {
-                let nodad = if address.contains(':') { " nodad" } else { "" };
-                machine.ip(&format!("addr add {address} dev {link}{nodad}"));
-            }
-        }
-    }
-
-    fn visit(&self, to: SocketAddr) -> IpAddr {
-        let mut python = self.run("python3");
-        python.args(["-c", VISITOR, &to.ip().to_string(), &to.port().to_string()]);
-        let said = success(&mut python);
-        said.trim().parse().unwrap_or_else(|_| panic!("{said:?} is no address"))
-    }
-}
-
-impl Drop for Machine {
-    fn drop(&mut self) {
-        let _ = Command::new("ip").args(["netns", "del", &self.0]).output();
-    }
+/// Who the visitor on this machine seems to be.
+fn visit(machine: &Machine, to: SocketAddr) -> IpAddr {
+    let mut python = machine.run("python3");
+    python.args(["-c", VISITOR, &to.ip().to_string(), &to.port().to_string()]);
+    let said = success(&mut python);
+    said.trim().parse().unwrap_or_else(|_| panic!("{said:?} is no address"))
 }
 
 fn address(text: &str) -> IpAddr {
@@ -158,17 +112,17 @@ fn the_service_sees_the_visitor_s_own_address() {
     });
     let at = |host: &str| SocketAddr::new(address(host), 443);
     for _ in 0..3 {
-        assert_eq!(visitor.visit(at("10.90.1.1")), address("10.90.1.2"), "{}", server.log());
+        assert_eq!(visit(visitor, at("10.90.1.1")), address("10.90.1.2"), "{}", server.log());
     }
-    assert_eq!(visitor.visit(at("fd90:1::1")), address("fd90:1::2"), "{}", server.log());
-    assert_eq!(gate.visit(at("127.0.0.1")), address("10.90.2.1"), "loopback goes nowhere else");
+    assert_eq!(visit(visitor, at("fd90:1::1")), address("fd90:1::2"), "{}", server.log());
+    assert_eq!(visit(gate, at("127.0.0.1")), address("10.90.2.1"), "loopback goes nowhere else");
     // Visitors of services on the same machine.
     visitor.ip("addr add fd90:1::3/64 dev front nodad");
     visitor.ip("-6 route add fd90:1::1 dev front src fd90:1::3");
-    assert_eq!(visitor.visit(at("fd90:1::1")), address("fd90:1::3"), "{}", server.log());
+    assert_eq!(visit(visitor, at("fd90:1::1")), address("fd90:1::3"), "{}", server.log());
     visitor.ip("addr add 10.90.1.3/24 dev front");
     visitor.ip("route add 10.90.1.1 dev front src 10.90.1.3");
-    assert_eq!(visitor.visit(at("10.90.1.1")), address("10.90.1.3"), "{}", server.log());
+    assert_eq!(visit(visitor, at("10.90.1.1")), address("10.90.1.3"), "{}", server.log());
 }
 
 #[test]
