@@ -1,6 +1,7 @@
 //! What `expose` says of itself: to the server, to whoever asks, and to the service manager.
 
 use std::os::unix::net::UnixDatagram;
+use std::path::PathBuf;
 use std::thread;
 
 use postern_shared::expose::control::{FromClient, Health};
@@ -25,6 +26,34 @@ fn public() -> (String, UnboundedReceiver<TcpStream>) {
     (address.port().to_string(), visitors_in)
 }
 
+/// A service manager, as sd_notify(3) knows it.
+struct Manager {
+    path: PathBuf,
+    socket: UnixDatagram,
+}
+
+impl Manager {
+    fn new(home: &Home) -> Manager {
+        let path = home.path().join("manager");
+        let socket = UnixDatagram::bind(&path).expect("a socket");
+        socket.set_read_timeout(Some(SOON)).expect("ours");
+        Manager { path, socket }
+    }
+
+    /// The first message with these words in it.
+    fn hear(&self, words: &str) -> String {
+        loop {
+            let mut message = [0; 1024];
+            let count = self.socket.recv(&mut message).expect("a message");
+            let message = String::from_utf8_lossy(&message[..count]).into_owned();
+            assert!(message.contains("STATUS="), "{message}");
+            if message.contains(words) {
+                return message;
+            }
+        }
+    }
+}
+
 /// Brings the next visitor to a lane, and the answer back.
 async fn carry(edge: &mut Edge, visitors: &mut UnboundedReceiver<TcpStream>, number: u64) {
     let mut visitor = timeout(SOON, visitors.recv()).await.expect("a visitor").expect("served");
@@ -42,9 +71,9 @@ async fn carry(edge: &mut Edge, visitors: &mut UnboundedReceiver<TcpStream>, num
 
 async fn hear_health(control: &mut Control) -> Health {
     loop {
-        match control.hear().await.expect("it is there") {
-            FromClient::Health { id: 0, health } => return health,
-            _ => {}
+        let heard = control.hear().await.expect("it is there");
+        if let FromClient::Health { id: 0, health } = heard {
+            return health;
         }
     }
 }
@@ -53,32 +82,21 @@ async fn hear_health(control: &mut Control) -> Health {
 fn what_is_reached_is_told_to_all_who_want_to_know() {
     let mut edge = Edge::open();
     let home = Home::with(edge.address, &BOTH);
-    let manager = home.path().join("manager");
-    let told = UnixDatagram::bind(&manager).expect("a socket");
-    told.set_read_timeout(Some(SOON)).expect("ours");
-    let heard = || {
-        let mut message = [0; 512];
-        let count = told.recv(&mut message).expect("a message");
-        String::from_utf8_lossy(&message[..count]).into_owned()
-    };
+    let manager = Manager::new(&home);
     // The local service takes connections, and nobody of the probes may talk to it.
     let silent = server::serve_tcp(async |mut tcp: TcpStream| {
         assert_eq!(tcp.read(&mut [0; 1]).await.expect("closed"), 0, "a probe came here");
     });
     let (port, mut visitors) = public();
     let mut command = home.postern(&["expose", "--profile", "bob", &port]);
-    command.args(["--to", &silent.to_string()]).env("NOTIFY_SOCKET", &manager);
+    command.args(["--to", &silent.to_string()]).env("NOTIFY_SOCKET", &manager.path);
     let _client = Client::start(&mut command);
     on_server(async {
         let mut control = edge.control().await;
         greet(&mut control, 1, 1).await;
         carry(&mut edge, &mut visitors, 1).await;
         assert_eq!(hear_health(&mut control).await, Health::Reached);
-        let mut message = heard();
-        while !message.starts_with("READY=1\n") {
-            assert!(message.starts_with("STATUS="), "{message}");
-            message = heard();
-        }
+        let message = manager.hear("READY=1\nSTATUS=");
         assert!(message.contains("1 of 1 entrances open"), "{message}");
 
         let second = start(&home, &["80", "--to", "1"]).ends_within(SOON);
@@ -117,4 +135,21 @@ fn what_is_not_reached_or_down_is_not_well() {
     let (code, text) = status();
     assert_eq!(code, Some(4));
     assert!(text.contains("NOT REACHED") && text.contains("IS DOWN"), "{text}");
+}
+
+/// A laptop starts before its network is there.
+#[test]
+fn a_server_that_is_not_there_yet_is_waited_for() {
+    let address = dead();
+    let home = Home::with(address, &BOTH);
+    let manager = Manager::new(&home);
+    let mut command = home.postern(&["expose", "--profile", "bob", "name:web", "--to", "1"]);
+    let _client = Client::start(command.env("NOTIFY_SOCKET", &manager.path));
+    manager.hear("trying again");
+    let mut edge = Edge::open_at(address);
+    on_server(async {
+        let mut control = edge.control().await;
+        greet(&mut control, 1, 1).await;
+    });
+    assert!(manager.hear("READY=1").contains("localhost:1 is down"));
 }
