@@ -60,6 +60,9 @@ enum Command {
     },
 
     /// Have services of this machine reached by the server's public address
+    ///
+    /// Runs until it is ended, and comes back after every break. With `--carrier plain` only what
+    /// visitors and services say goes plain, which the kernel then moves by itself.
     #[cfg(target_os = "linux")]
     #[command(after_help = EXIT_CODES)]
     Expose {

@@ -18,11 +18,12 @@ use crate::names::Host;
 /// The end of `connect --help`.
 pub const EXIT_CODES: &str = "\
 Exit codes:
-  0  the tunnel ended well; for expose --status: all is well
+  0  the tunnel ended well; expose --status: all is well
   1  a file or program on this machine
   2  usage
   3  the host's name does not resolve
-  4  no connection, a connection that broke, or admitted but the service is down or the server full
+  4  no connection, a connection that broke, or admitted but the service is down or the server full;
+     expose --status: something is not well
   6  TLS: the certificate, its pin, or the handshake
   7  not admitted
   8  the server broke the protocol

@@ -28,12 +28,12 @@ use std::time::Duration;
 
 use postern_relay::Wire;
 use postern_shared::knock::Carrier;
-use tokio::task::LocalSet;
-use tokio::time::{Instant, sleep_until};
+use tokio::task::{LocalSet, spawn_local};
+use tokio::time::{Instant, sleep, sleep_until};
 
 pub use offering::Arguments;
 
-use crate::deadline::Deadline;
+use crate::deadline::{self, Deadline};
 use crate::dial;
 use crate::error::Error;
 use crate::out;
@@ -78,8 +78,9 @@ pub fn expose(arguments: &Arguments) -> Result<ExitCode, Error> {
         );
     }
     let desk = Desk::open(&arguments.profile)?;
-    let most_lanes = limit::raise();
-    on_runtime(LocalSet::new().run_until(async {
+    let most_lanes = limit::raise(&offerings);
+    let strict = arguments.strict;
+    let work = async move {
         let key = profile.key.get(inherited).await?;
         let nothing =
             Input::nothing().map_err(|error| Error::local("cannot use a pipe", &error))?;
@@ -90,11 +91,16 @@ pub fn expose(arguments: &Arguments) -> Result<ExitCode, Error> {
             Signals::listen().map_err(|error| Error::local("cannot take signals", &error))?;
         let exposure = Rc::new(Exposure::new(parts));
         tokio::select! {
-            error = keep(&exposure, arguments.strict) => Err(error),
+            error = keep(&exposure, strict) => Err(error),
             never = attend(desk.as_ref(), &exposure) => match never {},
             never = notify::follow(&exposure) => match never {},
             signal = signals.next() => Ok(signal.exit_code()),
         }
+    };
+    // As a task of its own: what is awaited here is polled whenever any lane has something to do.
+    on_runtime(LocalSet::new().run_until(async {
+        let ended = spawn_local(work).await;
+        ended.unwrap_or_else(|error| Err(Error::Local(format!("a defect in postern: {error}"))))
     }))
 }
 
@@ -137,9 +143,9 @@ async fn keep(exposure: &Rc<Exposure>, strict: bool) -> Error {
     let mut was_welcome = false;
     loop {
         let began = Instant::now();
-        match connect(exposure, &mut network, began).await {
+        match connect(exposure, &mut network).await {
             Err(error) if !was_welcome && is_final(&error) => return error,
-            Err(error) => exposure.say(&format!("{error}\ntrying again until it works")),
+            Err(error) => exposure.say(&format!("{error}; trying again")),
             Ok((line, peer)) => {
                 let at = exposure.at.clone();
                 let (end, since) =
@@ -166,14 +172,10 @@ async fn keep(exposure: &Rc<Exposure>, strict: bool) -> Error {
 }
 
 /// A connection that is admitted, and where it leads.
-async fn connect(
-    exposure: &Exposure,
-    network: &mut Network,
-    began: Instant,
-) -> Result<(Line, SocketAddr), Error> {
+async fn connect(exposure: &Exposure, network: &mut Network) -> Result<(Line, SocketAddr), Error> {
     loop {
         let overtaken = async {
-            sleep_until(began + FAIR).await;
+            sleep(FAIR).await;
             network.changed().await;
         };
         tokio::select! {
@@ -186,7 +188,8 @@ async fn connect(
 async fn attempt(exposure: &Exposure) -> Result<(Line, SocketAddr), Error> {
     let at = &exposure.at;
     let failed = |cause| Error::Connect { at: at.clone(), cause };
-    let addresses = dial::resolve(at, Deadline::after(lane::CONNECT)).await?;
+    // A resolver that goes on to its second server takes longer than a dial may.
+    let addresses = dial::resolve(at, Deadline::after(deadline::CONNECT)).await?;
     let stream = dial::reach(at, addresses, Deadline::after(lane::CONNECT)).await?;
     let peer = stream.peer_addr().map_err(failed)?;
     let socket = OwnedFd::from(stream.into_std().map_err(failed)?);

@@ -3,7 +3,7 @@
 
 use std::convert::Infallible;
 use std::fs::{self, Permissions};
-use std::io::{self, Read};
+use std::io::{self, Read, Write};
 use std::os::unix::fs::PermissionsExt;
 use std::os::unix::net::{UnixListener as StdListener, UnixStream as StdStream};
 use std::path::{Path, PathBuf};
@@ -11,7 +11,7 @@ use std::process::ExitCode;
 use std::rc::Rc;
 use std::time::Duration;
 
-use tokio::io::AsyncWriteExt;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::UnixListener;
 use tokio::task::JoinSet;
 use tokio::time::{sleep, timeout};
@@ -29,7 +29,10 @@ use crate::out;
 /// Longer than any probe takes.
 const PATIENCE: Duration = Duration::from_secs(20);
 
-/// For someone who asks and does not listen.
+/// What is asked.
+const QUESTION: [u8; 7] = *b"status\n";
+
+/// For someone who does not ask, or does not listen.
 const LISTENS: Duration = Duration::from_secs(5);
 
 const PAUSE: Duration = Duration::from_secs(1);
@@ -96,8 +99,13 @@ impl Desk {
                 sleep(PAUSE).await;
                 continue;
             };
-            let reply = reply(exposure).await;
-            let _ = timeout(LISTENS, asker.write_all(reply.as_bytes())).await;
+            // Whoever says nothing only wanted to know whether somebody is there.
+            let mut word = [0; QUESTION.len()];
+            let asked = timeout(LISTENS, asker.read_exact(&mut word)).await;
+            if asked.is_ok_and(|read| read.is_ok()) && word == QUESTION {
+                let reply = reply(exposure).await;
+                let _ = timeout(LISTENS, asker.write_all(reply.as_bytes())).await;
+            }
         }
     }
 }
@@ -122,6 +130,7 @@ pub(super) fn ask(name: &ProfileName) -> Result<ExitCode, Error> {
     let mut reply = String::new();
     stream
         .set_read_timeout(Some(PATIENCE))
+        .and_then(|()| stream.write_all(&QUESTION))
         .and_then(|()| (&mut stream).take(MOST_REPLY).read_to_string(&mut reply))
         .map_err(|error| Error::local("the `postern expose` that runs does not answer", &error))?;
     let (verdict, text) = reply.split_once('\n').unwrap_or_default();

@@ -73,8 +73,16 @@ where
     F: Fn(TcpStream) -> R + Send + Sync + 'static,
     R: Future<Output = ()> + Send + 'static,
 {
+    serve_tcp_at((Ipv4Addr::LOCALHOST, 0).into(), serve)
+}
+
+pub(crate) fn serve_tcp_at<F, R>(at: SocketAddr, serve: F) -> SocketAddr
+where
+    F: Fn(TcpStream) -> R + Send + Sync + 'static,
+    R: Future<Output = ()> + Send + 'static,
+{
     RUNTIME.block_on(async {
-        let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await.expect("a port");
+        let listener = TcpListener::bind(at).await.expect("a port");
         let address = listener.local_addr().expect("bound");
         tokio::spawn(async move {
             loop {

@@ -2,7 +2,7 @@
 //! lanes, and hands them to the test.
 
 use std::collections::HashSet;
-use std::net::SocketAddr;
+use std::net::{Ipv4Addr, SocketAddr};
 use std::sync::{Arc, Mutex};
 
 use postern_shared::expose::control::{FromClient, FromServer, Parsed, Welcome};
@@ -43,10 +43,14 @@ struct Door {
 
 impl Edge {
     pub(super) fn open() -> Edge {
+        Edge::open_at((Ipv4Addr::LOCALHOST, 0).into())
+    }
+
+    pub(super) fn open_at(at: SocketAddr) -> Edge {
         let (controls, control_in) = unbounded_channel();
         let (lanes, lane_in) = unbounded_channel();
         let door = Arc::new(Door { controls, lanes, numbers: Mutex::default() });
-        let address = server::serve_tcp(move |tcp| admit(tcp, door.clone()));
+        let address = server::serve_tcp_at(at, move |tcp| admit(tcp, door.clone()));
         Edge { address, controls: control_in, lanes: lane_in }
     }
 

@@ -1,6 +1,8 @@
 //! Services of this machine, exposed: what the client says to the server, and what it does with visitors.
 
 mod edge;
+mod forwarded;
+mod health;
 
 use std::net::SocketAddr;
 
