@@ -13,7 +13,7 @@ use rustix::net::{RecvFlags, recv};
 /// What the service answers to `Once` and `Echo`.
 pub const SMALL: usize = 64;
 
-/// Threads that accept. They answer what is small themselves.
+/// Threads that accept, where nobody needs more. They answer what is small themselves.
 const ACCEPTORS: usize = 4;
 
 /// As large as a server's writes are at their best, and small enough to stay in the cache.
@@ -71,6 +71,11 @@ pub struct Backend {
 impl Backend {
     /// One for each relay, so that none uses up the ports of another.
     pub fn start() -> Backend {
+        Backend::with(ACCEPTORS)
+    }
+
+    /// One that answers so many at a time, however late they are told that the answer has arrived.
+    pub fn with(acceptors: usize) -> Backend {
         let listener = socket2::Socket::new(socket2::Domain::IPV4, socket2::Type::STREAM, None)
             .and_then(|socket| {
                 socket.bind(&local(0).into())?;
@@ -80,7 +85,7 @@ impl Backend {
             .expect("a listener");
         let address = listener.local_addr().expect("a bound socket has an address");
         let held = Arc::new(Mutex::new(Vec::new()));
-        for _ in 0..ACCEPTORS {
+        for _ in 0..acceptors {
             let listener = listener.try_clone().expect("duplicate a listener");
             let held = held.clone();
             thread::spawn(move || {

@@ -18,8 +18,8 @@ const LOADS: [(&str, usize, Way); 4] = [
     ("8 up", 8, Way::Up),
 ];
 
-#[derive(Clone, Copy)]
-enum Way {
+#[derive(Clone, Copy, Debug)]
+pub enum Way {
     Down,
     Up,
 }
@@ -49,13 +49,13 @@ fn add(
     let gigabytes = total as f64 / 1e9;
     let metric = |unit| Metric { section: "bulk", load, unit };
     bench.figures.add(metric("GB/s"), relay.name, gigabytes / took.as_secs_f64());
-    if relay.pid().is_some() {
+    if relay.costs() {
         bench.figures.add(metric("cpu-s/GB"), relay.name, cpu.as_secs_f64() / gigabytes);
     }
 }
 
 /// The time until everything has arrived, and the relay's processor time.
-fn measure(
+pub fn measure(
     relay: &Relay,
     connections: usize,
     way: Way,

@@ -8,16 +8,16 @@ use crate::Bench;
 use crate::backend::{Request, SMALL};
 use crate::figures::Metric;
 use crate::relays::{Relay, SSLH_FORK, start_all};
-use crate::rtt::percentile;
+use crate::rtt::{ENOUGH, percentile};
 
-const CLIENTS: usize = 4;
+pub const CLIENTS: usize = 4;
 
 pub fn run(bench: &mut Bench) {
     let count = bench.options.size(4000, 400);
     let relays = start_all(&bench.options);
     bench.rounds(|bench| {
         for relay in &relays {
-            match measure(relay, count) {
+            match measure(relay, CLIENTS, count) {
                 Ok(measured) => add(bench, relay, measured),
                 Err(error) => bench.figures.remark(format!("{}, new: {error}", relay.name)),
             }
@@ -34,7 +34,7 @@ fn add(bench: &mut Bench, relay: &Relay, measured: Measured) {
     };
     add("per s", count / took.as_secs_f64());
     // The process for a connection is gone with it, and sslh lets the kernel forget what it used.
-    if relay.pid().is_some() && relay.name != SSLH_FORK {
+    if relay.costs() && relay.name != SSLH_FORK {
         add("cpu-us", cpu.as_secs_f64() * 1e6 / count);
     }
     add("p50 us", percentile(&mut answers, 50));
@@ -48,16 +48,16 @@ pub struct Measured {
     pub answers: Vec<Duration>,
 }
 
-pub fn measure(relay: &Relay, count: usize) -> io::Result<Measured> {
+pub fn measure(relay: &Relay, clients: usize, count: usize) -> io::Result<Measured> {
     let openings = relay.openings(Request::Once, count);
     let (cpu, started) = (relay.cpu(), Instant::now());
     let answers = thread::scope(|scope| {
         let clients: Vec<_> = openings
-            .chunks(count / CLIENTS)
+            .chunks(count.div_ceil(clients))
             .map(|openings| {
                 scope.spawn(move || {
-                    let once = |opening: &Vec<u8>| once(relay, opening);
-                    openings.iter().map(once).collect::<io::Result<Vec<_>>>()
+                    let in_time = openings.iter().take_while(|_| started.elapsed() < ENOUGH);
+                    in_time.map(|opening| once(relay, opening)).collect::<io::Result<Vec<_>>>()
                 })
             })
             .collect();

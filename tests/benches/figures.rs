@@ -3,12 +3,23 @@
 
 use std::collections::BTreeMap;
 
+use crate::expose::{RATHOLE, SSH, WSTUNNEL};
 use crate::relays::{DIRECT, HAPROXY, HAPROXY_ALWAYS, HAPROXY_SPLICE, HAPROXY_TUNED};
 use crate::ssh::{NC, SOCAT};
 
-/// Those by which posternd is measured; the last two on the main job, ssh.
-pub const BASELINES: [&str; 7] =
-    [DIRECT, HAPROXY, HAPROXY_SPLICE, HAPROXY_TUNED, HAPROXY_ALWAYS, NC, SOCAT];
+/// Those by which posternd is measured: relays, ways for the main job, ssh, and tunnels.
+pub const BASELINES: [&str; 10] = [
+    DIRECT,
+    HAPROXY,
+    HAPROXY_SPLICE,
+    HAPROXY_TUNED,
+    HAPROXY_ALWAYS,
+    NC,
+    SOCAT,
+    RATHOLE,
+    WSTUNNEL,
+    SSH,
+];
 
 /// What is measured, as all outputs name it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -92,11 +103,15 @@ impl Figure {
         self.series(relay)?.spread()
     }
 
-    /// Round by round, and the median of that: what disturbs a round disturbs both.
+    /// Round by round, and the median of that: what disturbs a round disturbs both. What is less than
+    /// nothing, as a difference may be, has no ratio.
     pub fn ratio(&self, relay: &str, to: &str) -> Option<Spread> {
         let (these, those) = (&self.series(relay)?.values, &self.series(to)?.values);
-        let ratio = |(round, this): (&usize, &f64)| Some(this / those.get(round)?);
-        Spread::of(these.iter().filter_map(ratio).filter(|ratio| ratio.is_finite()))
+        let ratio = |(round, this): (&usize, &f64)| {
+            let that = those.get(round)?;
+            (*this >= 0.0 && *that > 0.0).then(|| this / that)
+        };
+        Spread::of(these.iter().filter_map(ratio))
     }
 }
 

@@ -54,7 +54,12 @@ pub fn run(bench: &mut Bench) {
                     }
                     Err(error) => bench.figures.remark(format!("reload with {load}: {error}")),
                 }
-                add(bench, load, POSTERND_KNOCK, connections::measure(&relay, count));
+                add(
+                    bench,
+                    load,
+                    POSTERND_KNOCK,
+                    connections::measure(&relay, connections::CLIENTS, count),
+                );
             }
         }
     });
@@ -75,7 +80,7 @@ fn add(bench: &mut Bench, load: &'static str, name: &str, measured: io::Result<M
 fn with_open(name: &'static str, open: usize, count: usize) -> io::Result<Measured> {
     let relay = Relay::start(name);
     let measured = hold(&relay, open).and_then(|held| {
-        let measured = connections::measure(&relay, count);
+        let measured = connections::measure(&relay, connections::CLIENTS, count);
         drop(held);
         measured
     });

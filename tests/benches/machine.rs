@@ -10,7 +10,7 @@ use crate::proc::load_average;
 use crate::stock::find;
 
 /// How each program says its version.
-const VERSIONS: [(&str, &str); 9] = [
+const VERSIONS: [(&str, &str); 14] = [
     ("haproxy", "-v"),
     ("nginx", "-v"),
     ("sslh-ev", "-V"),
@@ -20,6 +20,11 @@ const VERSIONS: [(&str, &str); 9] = [
     ("openssl", "version"),
     ("stunnel", "-version"),
     ("ssh", "-V"),
+    ("rathole", "--help"),
+    ("wstunnel", "--version"),
+    ("chisel", "--version"),
+    ("frps", "--version"),
+    ("bore", "--version"),
 ];
 
 #[derive(Debug)]

@@ -9,6 +9,7 @@
 mod backend;
 mod bulk;
 mod connections;
+mod expose;
 mod figures;
 mod growth;
 mod idle;
@@ -37,12 +38,13 @@ use postern_tests::process::raise_descriptor_limit;
 
 type Run = fn(&mut Bench);
 
-const SECTIONS: [(&str, Run); 8] = [
+const SECTIONS: [(&str, Run); 9] = [
     ("bulk", bulk::run),
     ("connections", connections::run),
     ("rtt", rtt::run),
     ("idle", idle::run),
     ("ssh", ssh::run),
+    ("expose", expose::run),
     ("growth", growth::run),
     ("knock", knock::run),
     ("routes", routes::run),

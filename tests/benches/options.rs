@@ -6,7 +6,7 @@ use crate::SECTIONS;
 
 pub const USAGE: &str = "\
 usage: tests/bench [--rounds N] [--quick] [--only NAME]... [--out DIR] [SECTION]...
-  SECTION      bulk, connections, rtt, idle, ssh, growth, knock, routes; all of them by default
+  SECTION      bulk, connections, rtt, idle, ssh, expose, growth, knock, routes; all by default
   --rounds N   how often each load is repeated, in turns (5)
   --quick      one round of small loads: whether it works, not how fast it is
   --only NAME  only relays whose name contains this, and direct

@@ -8,6 +8,7 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use postern_tests::{Knocker, Posternd, Scratch};
 
 use crate::backend::{Backend, Request, patient};
+use crate::expose::Tunnel;
 use crate::options::Options;
 use crate::proc;
 use crate::stock::{Haproxy, Kind, Splice, Stock, find};
@@ -80,6 +81,7 @@ enum Running {
     Direct,
     Stock(Stock),
     Posternd(Posternd),
+    Tunnel(Tunnel),
 }
 
 /// The relays that are wanted and installed.
@@ -120,9 +122,17 @@ impl Relay {
                 let invite = |n| server.invite(&format!("bench-{n}"), &["--service", "admitted"]);
                 (0..KNOCKERS).map(|n| Knocker::new(&invite(n))).collect()
             }
-            Running::Direct | Running::Stock(_) | Running::Posternd(_) => Vec::new(),
+            Running::Direct | Running::Stock(_) | Running::Posternd(_) | Running::Tunnel(_) => {
+                Vec::new()
+            }
         };
         Relay { name, backend, running, knockers, _scratch: scratch }
+    }
+
+    /// A tunnel that leads to this backend; direct without one.
+    pub fn through(name: &'static str, backend: Backend, tunnel: Option<Tunnel>) -> Relay {
+        let running = tunnel.map_or(Running::Direct, Running::Tunnel);
+        Relay { name, backend, running, knockers: Vec::new(), _scratch: Scratch::new() }
     }
 
     fn address(&self) -> SocketAddr {
@@ -130,31 +140,37 @@ impl Relay {
             Running::Direct => self.backend.address(),
             Running::Stock(stock) => stock.address(),
             Running::Posternd(server) => server.address(),
+            Running::Tunnel(tunnel) => tunnel.public(),
         }
     }
 
-    /// `None` for direct.
-    pub fn pid(&self) -> Option<u32> {
+    fn pids(&self) -> Vec<u32> {
         match &self.running {
-            Running::Direct => None,
-            Running::Stock(stock) => Some(stock.pid()),
-            Running::Posternd(server) => Some(server.process.pid()),
+            Running::Direct => Vec::new(),
+            Running::Stock(stock) => vec![stock.pid()],
+            Running::Posternd(server) => vec![server.process.pid()],
+            Running::Tunnel(tunnel) => tunnel.pids(),
         }
+    }
+
+    /// Whether it takes processor time; direct does not.
+    pub fn costs(&self) -> bool {
+        !matches!(self.running, Running::Direct)
     }
 
     pub fn posternd(&self) -> Option<&Posternd> {
         match &self.running {
             Running::Posternd(server) => Some(server),
-            Running::Direct | Running::Stock(_) => None,
+            Running::Direct | Running::Stock(_) | Running::Tunnel(_) => None,
         }
     }
 
     pub fn cpu(&self) -> Duration {
-        self.pid().map(proc::cpu).unwrap_or_default()
+        self.pids().into_iter().map(proc::cpu).sum()
     }
 
     pub fn resident(&self) -> u64 {
-        self.pid().map(proc::resident).unwrap_or_default()
+        self.pids().into_iter().map(proc::resident).sum()
     }
 
     /// The first bytes of so many connections that ask for this: made beforehand, since it is the

@@ -48,6 +48,16 @@ fn ratios(figures: &Figures) -> Vec<Vec<String>> {
             }
         }
     }
+    // Nor does a column.
+    let columns = rows[0].len();
+    let told = (0..columns).map(|at| {
+        at < 2 || rows.iter().skip(1).any(|row| row.get(at).is_some_and(|cell| cell != "-"))
+    });
+    let told: Vec<_> = told.collect();
+    for row in &mut rows {
+        let mut told = told.iter();
+        row.retain(|_| told.next().is_some_and(|told| *told));
+    }
     rows
 }
 
