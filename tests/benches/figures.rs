@@ -3,12 +3,12 @@
 
 use std::collections::BTreeMap;
 
-use crate::expose::{RATHOLE, SSH, WSTUNNEL};
+use crate::expose::{BORE, RATHOLE, SSH, WSTUNNEL};
 use crate::relays::{DIRECT, HAPROXY, HAPROXY_ALWAYS, HAPROXY_SPLICE, HAPROXY_TUNED};
 use crate::ssh::{NC, SOCAT};
 
 /// Those by which posternd is measured: relays, ways for the main job, ssh, and tunnels.
-pub const BASELINES: [&str; 10] = [
+pub const BASELINES: [&str; 11] = [
     DIRECT,
     HAPROXY,
     HAPROXY_SPLICE,
@@ -18,6 +18,7 @@ pub const BASELINES: [&str; 10] = [
     SOCAT,
     RATHOLE,
     WSTUNNEL,
+    BORE,
     SSH,
 ];
 

@@ -52,8 +52,9 @@ use status::Desk;
 /// A connection that held for so long was a good one: the next failure is the first again.
 const HELD: Duration = Duration::from_secs(10);
 
-/// A dial that a change of the network overtakes is begun anew, but not before it had a fair chance.
-const FAIR: Duration = Duration::from_secs(1);
+/// An attempt that a change of the network overtakes is begun anew, but not before it had a fair chance:
+/// twice as long each time, so that a network which never rests does not keep us from ever arriving.
+const FAIR: Duration = Duration::from_millis(100);
 
 /// Exposes until it is ended, or cannot go on.
 pub fn expose(arguments: &Arguments) -> Result<ExitCode, Error> {
@@ -173,14 +174,15 @@ async fn keep(exposure: &Rc<Exposure>, strict: bool) -> Error {
 
 /// A connection that is admitted, and where it leads.
 async fn connect(exposure: &Exposure, network: &mut Network) -> Result<(Line, SocketAddr), Error> {
+    let mut fair = FAIR;
     loop {
         let overtaken = async {
-            sleep(FAIR).await;
+            sleep(fair).await;
             network.changed().await;
         };
         tokio::select! {
             connected = Box::pin(attempt(exposure)) => return connected,
-            () = overtaken => {}
+            () = overtaken => fair = fair.saturating_mul(2),
         }
     }
 }

@@ -85,13 +85,19 @@ fn changes() -> io::Result<AsyncFd<OwnedFd>> {
 
 async fn heard(socket: Option<&AsyncFd<OwnedFd>>) {
     let Some(socket) = socket else { return std::future::pending().await };
-    match socket.readable().await {
-        Ok(mut ready) => {
-            drain(socket);
-            ready.clear_ready();
+    loop {
+        match socket.readable().await {
+            Ok(mut ready) => {
+                let any = drain(socket);
+                ready.clear_ready();
+                // What a burst left behind has been told already.
+                if any {
+                    return;
+                }
+            }
+            // An error of the reactor itself must not become a spin.
+            Err(_) => std::future::pending().await,
         }
-        // An error of the reactor itself must not become a spin.
-        Err(_) => std::future::pending().await,
     }
 }
 

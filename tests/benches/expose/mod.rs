@@ -17,7 +17,7 @@ use crate::connections;
 use crate::figures::Metric;
 use crate::relays::{DIRECT, Relay};
 use crate::rtt::{self, percentile};
-pub use tunnel::{RATHOLE, SSH, Tunnel, WSTUNNEL};
+pub use tunnel::{BORE, RATHOLE, SSH, Tunnel, WSTUNNEL};
 
 const AT_ONCE: usize = 16;
 

@@ -18,15 +18,16 @@ use crate::options::Options;
 use crate::stock::find;
 
 pub const RATHOLE: &str = "rathole";
-pub const SSH: &str = "ssh -R + socat";
 pub const WSTUNNEL: &str = "wstunnel -R";
+pub const BORE: &str = "bore";
+pub const SSH: &str = "ssh -R + socat";
 
 const TUNNELS: [(&str, Kind); 8] = [
     (RATHOLE, Kind::Pair(Pair::Rathole)),
     (WSTUNNEL, Kind::Pair(Pair::Wstunnel)),
     ("chisel", Kind::Pair(Pair::Chisel)),
     ("frp", Kind::Pair(Pair::Frp)),
-    ("bore", Kind::Pair(Pair::Bore)),
+    (BORE, Kind::Pair(Pair::Bore)),
     (SSH, Kind::Ssh),
     ("postern expose plain", Kind::Postern(Carrier::Plain)),
     ("postern expose hello", Kind::Postern(Carrier::Hello)),

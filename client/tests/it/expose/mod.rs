@@ -4,6 +4,7 @@ mod edge;
 mod forwarded;
 mod health;
 
+use std::io::ErrorKind;
 use std::net::SocketAddr;
 
 use postern_shared::expose::control::{FromClient, FromServer, Gone, Health, Hello, Refusal};
@@ -12,6 +13,8 @@ use postern_shared::knock::Carrier;
 use rustix::process::Signal;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
+use tokio::sync::mpsc::unbounded_channel;
+use tokio::time::timeout;
 
 use crate::home::{Client, Home, SOON};
 use crate::server;
@@ -120,6 +123,56 @@ fn a_service_that_is_down_is_told_at_once() {
     });
 }
 
+/// Neither end is taken for an orderly one, and what is broken is replaced.
+#[test]
+fn a_reset_on_one_side_is_one_on_the_other() {
+    let mut count = 0;
+    for carrier in ["plain", "tls"] {
+        let mut edge = Edge::open();
+        let home = Home::with(edge.address, &BOTH);
+        let (ends, mut ends_in) = unbounded_channel();
+        let service = server::serve_tcp(move |mut tcp: TcpStream| {
+            let ends = ends.clone();
+            async move {
+                let mut heard = [0; 5];
+                tcp.read_exact(&mut heard).await.expect("a word");
+                if &heard == b"break" {
+                    tcp.set_zero_linger().expect("a socket");
+                    return;
+                }
+                let end = tcp.read(&mut heard).await;
+                ends.send(end.map_err(|error| error.kind())).expect("somebody asks");
+            }
+        });
+        let line = ["name:web", "--to", &service.to_string(), "--carrier", carrier];
+        let _client = start(&home, &line);
+        on_server(async {
+            let mut control = edge.control().await;
+            greet(&mut control, 1, 1).await;
+            let mut lanes = Vec::new();
+            for _ in 0..8 {
+                lanes.push(edge.lane().await.1);
+            }
+            let mut lane = lanes.pop().expect("eight");
+            lane.bring(1, 0, b"hello").await;
+            assert_eq!(lane.frame().await, Some(Frame::Taken));
+            drop(lane);
+            let end = timeout(SOON, ends_in.recv()).await.expect("an end");
+            assert_eq!(end, Some(Err(ErrorKind::ConnectionReset)), "{carrier}");
+
+            let mut lane = lanes.pop().expect("seven");
+            lane.bring(2, 0, b"break").await;
+            assert_eq!(lane.frame().await, Some(Frame::Taken));
+            assert_eq!(lane.frame().await, None, "no Fin");
+            for _ in 0..2 {
+                lanes.push(edge.lane().await.1);
+            }
+            count += 1;
+        });
+    }
+    assert_eq!(count, 2);
+}
+
 #[test]
 fn as_many_lanes_come_as_are_wanted_and_no_more_than_allowed() {
     let mut edge = Edge::open();
@@ -136,7 +189,7 @@ fn as_many_lanes_come_as_are_wanted_and_no_more_than_allowed() {
         for _ in 8..64 {
             lanes.push(edge.lane().await);
         }
-        let more = tokio::time::timeout(std::time::Duration::from_millis(200), edge.lane()).await;
+        let more = timeout(std::time::Duration::from_millis(200), edge.lane()).await;
         assert!(more.is_err(), "most_lanes is 64");
     });
 }
