@@ -2,7 +2,7 @@
 //! socket, which stays in sight. Decides nothing.
 
 use std::future::poll_fn;
-use std::io;
+use std::io::{self, IoSlice};
 use std::num::NonZeroUsize;
 use std::os::fd::OwnedFd;
 use std::pin::Pin;
@@ -165,6 +165,26 @@ impl AsyncWrite for Stream {
             Stream::Bare(wire) => Pin::new(wire).poll_write(cx, buf),
             Stream::Tls(tls) => Pin::new(tls).poll_write(cx, buf),
             Stream::Lane(leased) => Pin::new(leased.lane()).poll_write(cx, buf),
+        }
+    }
+
+    /// A lane says a header and what follows it at once.
+    fn poll_write_vectored(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        bufs: &[IoSlice<'_>],
+    ) -> Poll<io::Result<usize>> {
+        match &mut *self {
+            Stream::Bare(wire) => Pin::new(wire).poll_write_vectored(cx, bufs),
+            Stream::Tls(tls) => Pin::new(tls).poll_write_vectored(cx, bufs),
+            Stream::Lane(leased) => Pin::new(leased.lane()).poll_write_vectored(cx, bufs),
+        }
+    }
+
+    fn is_write_vectored(&self) -> bool {
+        match self {
+            Stream::Bare(_) | Stream::Tls(_) => true,
+            Stream::Lane(_) => false,
         }
     }
 
