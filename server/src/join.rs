@@ -9,7 +9,7 @@ use tokio::io::AsyncWriteExt;
 use tokio::time::timeout;
 
 use crate::early::Early;
-use crate::expose::{Cut, Status, Unled, lead, page_for, peek};
+use crate::expose::{Cut, Status, Unled, lead, page_for};
 use crate::liveness::Liveness;
 use crate::ops::outcome::Outcome;
 use crate::program::Program;
@@ -111,8 +111,7 @@ pub async fn join(
                     Ok(Link::relayed(relay, service, held))
                 }
                 Err(Unled::Left) => Err(Apart::ClientReset),
-                Err(Unled::Failure(failure)) => {
-                    let words = if first_up.is_empty() { peek(&stream) } else { first_up };
+                Err(Unled::Failure(failure, words)) => {
                     Err(match page_for(&words, Status::Unavailable) {
                         Some(page) => Apart::Apologised(stream, page, failure),
                         None => Apart::Failed(Some(stream), failure),

@@ -6,6 +6,7 @@ use std::net::SocketAddr;
 use std::rc::Rc;
 
 use postern_relay::{ReadAhead, Wire};
+use postern_shared::expose::Window;
 use postern_shared::expose::control::{Hello, Welcome};
 use postern_shared::knock::{Carrier, ClientKey, Intent};
 
@@ -47,6 +48,8 @@ pub(super) struct Exposure {
     pub(super) nothing: Input,
     pub(super) book: Book,
     pub(super) probes: Probes,
+    /// Visitors who were here: also by lanes of a pool before, whose last word the server may not have heard.
+    window: RefCell<Window>,
     /// Of the control connection that there is, if there is one.
     pub(super) pool: RefCell<Option<Rc<Pool>>>,
     said: RefCell<String>,
@@ -84,10 +87,16 @@ impl Exposure {
             epoch: Cell::new(0),
             nothing,
             probes: Probes::default(),
+            window: RefCell::default(),
             pool: RefCell::new(None),
             said: RefCell::default(),
             said_of_lanes: RefCell::default(),
         }
+    }
+
+    /// Whether this visitor has not been here yet.
+    pub(super) fn admit(&self, visitor: u64) -> bool {
+        self.window.borrow_mut().admit(visitor)
     }
 
     /// The knock of a control connection.

@@ -82,7 +82,7 @@ async fn open(pool: &Pool, knock: &Knock) -> Result<Line, Error> {
 /// Carries one visitor; the lane is given back where it can carry another.
 async fn visit(pool: &Pool, mut lane: Lane<Line>, opening: Opening) -> Option<Lane<Line>> {
     let exposure = &pool.exposure;
-    if !pool.admit(opening.visitor) {
+    if !exposure.admit(opening.visitor) {
         return turn_away(lane, Frame::Passed).await;
     }
     lane.send(&Frame::Taken.header()).await.ok()?;

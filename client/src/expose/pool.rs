@@ -1,13 +1,12 @@
-//! The lanes of one control connection. Decides when lanes are opened and let go, by [`Size`], and which
-//! visitors are new; what happens on a lane is its own matter. The pool ends with the control connection:
-//! lanes that wait are closed, those with a visitor run to his end.
+//! The lanes of one control connection. Decides when lanes are opened and let go, by [`Size`]; what happens on
+//! a lane is its own matter. The pool ends with the control connection: lanes that wait are closed, those
+//! with a visitor run to his end.
 
 use std::cell::{Cell, RefCell};
 use std::net::SocketAddr;
 use std::rc::Rc;
 use std::time::Duration;
 
-use postern_shared::expose::Window;
 use postern_shared::expose::control::Welcome;
 use tokio::sync::Notify;
 use tokio::task::spawn_local;
@@ -30,7 +29,6 @@ pub(super) struct Pool {
     /// Lanes go where the control connection went, not where a name leads by now.
     pub(super) peer: SocketAddr,
     knock: Knock,
-    window: RefCell<Window>,
     lanes: Cell<Lanes>,
     size: RefCell<Size>,
     next: Cell<u32>,
@@ -59,7 +57,6 @@ impl Pool {
             exposure: exposure.clone(),
             peer,
             knock: exposure.lane_knock(welcome),
-            window: RefCell::default(),
             lanes: Cell::default(),
             size: RefCell::new(Size::new(most)),
             next: Cell::new(1),
@@ -83,11 +80,6 @@ impl Pool {
     pub(super) fn want(&self, count: u16) {
         self.size.borrow_mut().want(usize::from(count), self.lanes());
         self.changed.notify_one();
-    }
-
-    /// Whether this visitor has not been here yet.
-    pub(super) fn admit(&self, visitor: u64) -> bool {
-        self.window.borrow_mut().admit(visitor)
     }
 
     /// Ends all that waits, or is on its way.

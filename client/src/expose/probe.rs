@@ -141,8 +141,9 @@ async fn go(
         Some(tls) if !offering.terminate => tls.hello()?.into(),
         Some(_) | None => line()?.into(),
     };
-    let stream = dial(at, Deadline::after(PATIENCE)).await.map_err(io::Error::other)?;
+    // Before there is a connection: a lane may bring it before we hear that it stands.
     let _expected = Expectation::new(&exposure.probes, id, bytes.clone());
+    let stream = dial(at, Deadline::after(PATIENCE)).await.map_err(io::Error::other)?;
     match tls {
         Some(tls) if offering.terminate => echo(tls.greet(stream).await?, &bytes).await,
         Some(_) | None => echo(stream, &bytes).await,

@@ -1,6 +1,6 @@
-//! A visitor to his lane. His first bytes go along, but stay his until the client says that it has him: a lane
-//! whose other end is gone without a word must not take them with it. A client takes a visitor once, however
-//! many lanes he is offered on.
+//! A visitor to his lane. What he says first goes along at once, but stays his until the client says that it has
+//! him: a lane whose other end is gone without a word must not take it with it. A client takes a visitor once,
+//! however many lanes he is offered on.
 
 use std::future::poll_fn;
 use std::sync::Arc;
@@ -10,7 +10,8 @@ use std::time::Duration;
 use postern_relay::{Leg, sys};
 use postern_shared::expose::lane::{Frame, HEADER, Opening};
 use rustix::net::{RecvFlags, recv};
-use tokio::time::{Instant, sleep_until, timeout, timeout_at};
+use tokio::io::AsyncReadExt;
+use tokio::time::{Instant, sleep_until, timeout};
 
 use super::exposure::Exposure;
 use super::page::{Status, page_for};
@@ -21,11 +22,11 @@ use crate::stream::Stream;
 /// The least that a client may take to say that it has a visitor, before another lane is tried.
 const PATIENCE: Duration = Duration::from_millis(250);
 
-/// First bytes that go along: as much as a lane's socket takes at once.
+/// What is offered of his first words: as much as a lane's socket takes at once.
 const MOST_FIRST: usize = 16 * 1024;
 
 /// What he said so far, still to be read from his socket.
-pub(crate) fn peek(visitor: &Stream) -> Vec<u8> {
+fn peek(visitor: &Stream) -> Vec<u8> {
     let mut first = Vec::with_capacity(MOST_FIRST);
     let flags = RecvFlags::PEEK | RecvFlags::DONTWAIT;
     // Whoever is gone is found out by the relay.
@@ -37,7 +38,20 @@ pub(crate) fn peek(visitor: &Stream) -> Vec<u8> {
 pub(crate) enum Unled {
     /// He is gone.
     Left,
+    /// With the beginning of what he said.
+    Failure(Failure, Vec<u8>),
+}
+
+/// The same, while it is not asked what he said.
+enum Lost {
+    Left,
     Failure(Failure),
+}
+
+impl From<Failure> for Lost {
+    fn from(failure: Failure) -> Lost {
+        Lost::Failure(failure)
+    }
 }
 
 /// Finds the visitor a lane that was taken. `first` are bytes that were read from him; they are taken too.
@@ -48,17 +62,22 @@ pub(crate) async fn lead(
     visitor: &mut Stream,
     first: &[u8],
 ) -> Result<Leased, Unled> {
+    let header = header(service, dialing);
+    let before = header.len();
+    let mut words = Words { bytes: [&*header, first].concat(), peeked: 0, is_all: false };
+    words.look(visitor);
     let until = Instant::now() + service.connect;
-    let peeked = if visitor.bare().is_some() { peek(visitor) } else { Vec::new() };
-    let said = [&header(service, dialing), first, &peeked].concat();
-    let offered = visitor.unless_reset(offer(exposure, dialing, &said, until)).await;
-    let mut leased = offered.ok_or(Unled::Left)?.map_err(Unled::Failure)?;
+    let offered = offer(exposure, dialing, visitor, &mut words, until).await;
+    let own = words.bytes.get(before..).unwrap_or_default();
+    let mut leased = offered.map_err(|lost| match lost {
+        Lost::Left => Unled::Left,
+        Lost::Failure(failure) => Unled::Failure(failure, own.to_vec()),
+    })?;
     if let Some(wire) = visitor.bare() {
-        wire.discard(peeked.len()).map_err(|_| Unled::Left)?;
+        wire.discard(words.peeked).map_err(|_| Unled::Left)?;
         wire.has_unread();
     }
-    let words = if first.is_empty() { &peeked } else { first };
-    leased.lane().apologise(words, |words| page_for(words, Status::BadGateway));
+    leased.lane().apologise(own, |words| page_for(words, Status::BadGateway));
     exposure.count_visitor();
     Ok(leased)
 }
@@ -67,61 +86,104 @@ pub(crate) async fn lead(
 async fn offer(
     exposure: &Arc<Exposure>,
     dialing: &Dialing,
-    said: &[u8],
+    visitor: &mut Stream,
+    words: &mut Words,
     until: Instant,
-) -> Result<Leased, Failure> {
+) -> Result<Leased, Lost> {
     let mut asked = Asked::default();
     loop {
-        let (mut leased, offer) = if asked.lanes.is_empty() {
-            exposure.lane(until).await.ok_or(Failure::Away)?
-        } else {
+        // One that waits is there at once; else what comes first is heard.
+        let found = tokio::select! {
+            biased;
+            lane = exposure.lane(until) => Some(lane.ok_or(Failure::Away)?),
+            answer = asked.answer(), if !asked.lanes.is_empty() => match answer {
+                Answer::Taken(leased) => return Ok(leased),
+                Answer::Passed => return Err(Failure::Untaken.into()),
+                Answer::Nobody => None,
+            },
+            heard = words.more(visitor) => {
+                let heard = heard?;
+                asked.tell(words.last(heard)).await;
+                None
+            }
+        };
+        let Some((leased, offer)) = found else { continue };
+        let number = asked.number(&leased.pool).ok_or(Failure::Untaken)?;
+        let Dialing { peer, local, .. } = *dialing;
+        asked.ask(leased, &Opening { visitor: number, offer, peer, local }, &words.bytes).await;
+        let (began, mut patience) = (Instant::now(), PATIENCE);
+        while !asked.lanes.is_empty() {
             tokio::select! {
                 biased;
                 answer = asked.answer() => match answer {
                     Answer::Taken(leased) => return Ok(leased),
                     // The lane on which he was taken went before it could say so.
-                    Answer::Passed => return Err(Failure::Untaken),
-                    Answer::Nobody => continue,
+                    Answer::Passed => return Err(Failure::Untaken.into()),
+                    Answer::Nobody => {}
                 },
-                () = sleep_until(until) => return Err(Failure::Away),
-                lane = exposure.lane(until) => {
-                    lane.ok_or(Failure::Away)?
+                heard = words.more(visitor) => {
+                    let heard = heard?;
+                    asked.tell(words.last(heard)).await;
                 }
+                () = sleep_until(until.min(began + patience)) => match asked.round_trip() {
+                    // Farther away than most: twice there and back is fair.
+                    Some(trip) if trip * 2 > patience && Instant::now() < until => {
+                        patience = trip * 2;
+                    }
+                    Some(_) | None => break,
+                },
             }
+        }
+    }
+}
+
+/// What a visitor has said.
+struct Words {
+    bytes: Vec<u8>,
+    /// So much of it is still to be read from his socket.
+    peeked: usize,
+    /// There is no more, or it can wait.
+    is_all: bool,
+}
+
+impl Words {
+    /// Takes note of what lies there; answers how much of it is new.
+    fn look(&mut self, visitor: &mut Stream) -> usize {
+        if visitor.bare().is_none() {
+            return 0;
+        }
+        let seen = peek(visitor);
+        let new = seen.get(self.peeked..).unwrap_or_default();
+        self.bytes.extend_from_slice(new);
+        self.peeked += new.len();
+        // Behind an end nothing comes, and it would be told of again and again.
+        self.is_all = visitor.wire().is_walled() || self.bytes.len() >= MOST_FIRST;
+        new.len()
+    }
+
+    /// Waits for more; answers how much it is.
+    async fn more(&mut self, visitor: &mut Stream) -> Result<usize, Lost> {
+        if self.is_all {
+            // Only whether he is still there.
+            poll_fn(|cx| visitor.wire().poll_broken(cx)).await;
+            return Err(Lost::Left);
+        }
+        let Some(wire) = visitor.bare() else {
+            let count = visitor.read_buf(&mut self.bytes).await.map_err(|_| Lost::Left)?;
+            self.is_all = count == 0 || self.bytes.len() >= MOST_FIRST;
+            return Ok(count);
         };
-        let visitor = asked.number(&leased.pool).ok_or(Failure::Untaken)?;
-        let Dialing { peer, local, .. } = *dialing;
-        let frames = frames(&Opening { visitor, offer, peer, local }, said);
-        let patience = patience(&leased);
-        let sent = timeout(patience, leased.lane().send(&frames)).await;
-        asked.lanes.push(Sent { leased, count: frames.len() });
-        if !matches!(sent, Ok(Ok(()))) {
-            asked.forget_last();
-            continue;
+        tokio::select! {
+            biased;
+            () = poll_fn(|cx| wire.poll_broken(cx)) => return Err(Lost::Left),
+            news = wire.news() => news.map_err(|_| Lost::Left)?,
         }
-        match timeout_at(until.min(Instant::now() + patience), asked.answer()).await {
-            Ok(Answer::Taken(leased)) => return Ok(leased),
-            Ok(Answer::Passed) => return Err(Failure::Untaken),
-            Ok(Answer::Nobody) | Err(_) => {}
-        }
+        Ok(self.look(visitor))
     }
-}
 
-/// Twice the round trip, as the kernel has measured it.
-fn patience(leased: &Leased) -> Duration {
-    sys::round_trip(leased.wire().socket()).map_or(PATIENCE, |trip| PATIENCE.max(trip * 2))
-}
-
-fn frames(opening: &Opening, said: &[u8]) -> Vec<u8> {
-    let body = opening.encode();
-    let mut frames = Vec::with_capacity(2 * HEADER + body.len() + said.len());
-    frames.extend(Frame::Open(body.len()).header());
-    frames.extend(body);
-    if !said.is_empty() {
-        frames.extend(Frame::Data(said.len()).header());
-        frames.extend(said);
+    fn last(&self, count: usize) -> &[u8] {
+        self.bytes.get(self.bytes.len() - count..).unwrap_or_default()
     }
-    frames
 }
 
 /// The lanes on which a visitor was offered.
@@ -161,36 +223,79 @@ impl Asked {
         }
     }
 
-    /// The last could not be sent all that was to be said.
-    fn forget_last(&mut self) {
-        self.is_heard |= self.lanes.pop().is_some_and(|sent| !sent.is_unheard());
+    /// Offers him on one more.
+    async fn ask(&mut self, leased: Leased, opening: &Opening, words: &[u8]) {
+        let body = opening.encode();
+        let mut frames = Vec::with_capacity(2 * HEADER + body.len() + words.len());
+        frames.extend(Frame::Open(body.len()).header());
+        frames.extend(body);
+        add_data(&mut frames, words);
+        self.lanes.push(Sent { leased, count: 0 });
+        if let Some(last) = self.lanes.len().checked_sub(1) {
+            self.send(last, &frames).await;
+        }
+    }
+
+    /// Says what he said to all.
+    async fn tell(&mut self, words: &[u8]) {
+        if words.is_empty() {
+            return;
+        }
+        let mut frames = Vec::with_capacity(HEADER + words.len());
+        add_data(&mut frames, words);
+        for at in (0..self.lanes.len()).rev() {
+            self.send(at, &frames).await;
+        }
+    }
+
+    /// One that takes nothing is of no use.
+    async fn send(&mut self, at: usize, frames: &[u8]) {
+        let Some(sent) = self.lanes.get_mut(at) else { return };
+        sent.count += frames.len();
+        if !matches!(timeout(PATIENCE, sent.leased.lane().send(frames)).await, Ok(Ok(()))) {
+            self.remove(at);
+        }
+    }
+
+    fn remove(&mut self, at: usize) -> Leased {
+        let sent = self.lanes.swap_remove(at);
+        self.is_heard |= !sent.is_unheard();
+        sent.leased
     }
 
     async fn answer(&mut self) -> Answer {
         poll_fn(|cx| {
             let mut at = 0;
             while let Some(sent) = self.lanes.get_mut(at) {
-                match sent.leased.lane().poll_frame(cx) {
-                    Poll::Pending => at += 1,
-                    Poll::Ready(answer) => {
-                        let sent = self.lanes.swap_remove(at);
-                        self.is_heard |= !sent.is_unheard();
-                        match answer {
-                            Ok(Some(Frame::Taken)) => {
-                                return Poll::Ready(Answer::Taken(sent.leased));
-                            }
-                            Ok(Some(Frame::Passed)) if self.lanes.is_empty() => {
-                                return Poll::Ready(Answer::Passed);
-                            }
-                            // It has gone, or says what it should not: another one may have him still.
-                            Ok(_) | Err(_) => {}
-                        }
+                let Poll::Ready(answer) = sent.leased.lane().poll_frame(cx) else {
+                    at += 1;
+                    continue;
+                };
+                let leased = self.remove(at);
+                match answer {
+                    Ok(Some(Frame::Taken)) => return Poll::Ready(Answer::Taken(leased)),
+                    Ok(Some(Frame::Passed)) if self.lanes.is_empty() => {
+                        return Poll::Ready(Answer::Passed);
                     }
+                    // It has gone, or says what it should not: another one may have him still.
+                    Ok(_) | Err(_) => {}
                 }
             }
             if self.lanes.is_empty() { Poll::Ready(Answer::Nobody) } else { Poll::Pending }
         })
         .await
+    }
+
+    /// How far away the last one is, as the kernel has measured it.
+    fn round_trip(&self) -> Option<Duration> {
+        sys::round_trip(self.lanes.last()?.leased.wire().socket()).ok()
+    }
+}
+
+fn add_data(frames: &mut Vec<u8>, words: &[u8]) {
+    if !words.is_empty() {
+        frames.extend(Frame::Data(words.len()).header());
+        frames.extend(words);
     }
 }
 

@@ -20,7 +20,7 @@ use postern_shared::hello::HostName;
 pub(crate) use control::serve;
 pub use doors::Doors;
 pub use exposure::{Exposure, Held};
-pub(crate) use lead::{Unled, lead, peek};
+pub(crate) use lead::{Unled, lead};
 pub(crate) use page::{Status, page_for};
 pub(crate) use pool::Cut;
 pub use pool::{Leased, Pool, Pools};

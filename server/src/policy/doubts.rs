@@ -27,7 +27,10 @@ pub(super) fn of(policy: &Policy, routes: &[Spanned<config::Route>]) -> Vec<Stri
     let nobody = policy.carriers.is_empty();
     let nowhere = !policy.services.values().any(|service| service.knock);
     say(nobody, "no carrier is enabled: nobody can knock");
-    say(!nobody && nowhere, "no service has knock = true: a knock leads nowhere");
+    say(
+        !nobody && nowhere,
+        "no service has knock = true: keys are good for nothing but to expose services",
+    );
     say(
         policy.memory.is_some(),
         "memory: whoever comes from an armed address is led as far as the service's own login",

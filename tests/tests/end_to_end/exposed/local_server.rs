@@ -31,7 +31,7 @@ fn a_service_that_is_down_answers_at_once() {
         (entrance["holders"][0]["health"] == "local-down").then_some(())
     });
     let (status, code) = exposing.status();
-    assert!(status.contains("down") && code == 4, "{code}: {status}");
+    assert!(status.contains("IS DOWN") && code == 4, "{code}: {status}");
 }
 
 #[test]
