@@ -7,6 +7,9 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use aws_lc_rs::digest::{SHA256, digest};
 use base64::Engine;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
+use postern_shared::expose::Permit;
+use postern_shared::expose::control::{FromClient, FromServer, Parsed};
+use postern_shared::expose::lane::{Frame, MOST_OPENING, Opening};
 use postern_shared::hello::{ClientHello, HostName, MAX_HELLO, Parse};
 use postern_shared::invite::{Invite, PREFIX};
 use postern_shared::knock::{Carrier, ClientKey, Locator, ServerId, Token};
@@ -184,6 +187,37 @@ pub fn proxy(data: &[u8]) {
     assert_eq!(block.u16(), Some(source.port()));
     assert_eq!(block.u16(), Some(destination.port()));
     assert!(block.is_empty());
+}
+
+/// As what either end of a control connection says, as a lane's frame and as an entrance's name.
+pub fn expose(data: &[u8]) {
+    if let Parsed::Message(said, length) = FromClient::parse(data) {
+        assert!((3..=data.len()).contains(&length));
+        if said != FromClient::Unknown {
+            let again = said.encode();
+            assert_eq!(FromClient::parse(&again), Parsed::Message(said, again.len()));
+        }
+    }
+    if let Parsed::Message(said, length) = FromServer::parse(data) {
+        assert!((3..=data.len()).contains(&length));
+        if said != FromServer::Unknown {
+            let again = said.encode();
+            assert_eq!(FromServer::parse(&again), Parsed::Message(said, again.len()));
+        }
+    }
+    if let Some(header) = data.first_chunk()
+        && let Some(frame) = Frame::parse(*header)
+    {
+        assert_eq!(frame.header(), *header);
+    }
+    if let Some(opening) = Opening::parse(data) {
+        let again = opening.encode();
+        assert!(again.len() <= MOST_OPENING && data.starts_with(&again));
+    }
+    if let Ok(permit) = std::str::from_utf8(data).unwrap_or_default().parse::<Permit>() {
+        assert_eq!(permit.to_string().parse(), Ok(permit.clone()));
+        assert!(permit.exact().is_none_or(|entrance| permit.covers(entrance)));
+    }
 }
 
 /// Reading exactly as much as was asked for ends in the answer that all bytes at once give, and

@@ -37,6 +37,11 @@ fn proxy() {
     replay("proxy", properties::proxy);
 }
 
+#[test]
+fn expose() {
+    replay("expose", properties::expose);
+}
+
 fn replay(target: &str, property: fn(&[u8])) {
     let corpus = Path::new(env!("CARGO_MANIFEST_DIR")).join("../contrib/fuzz/corpus").join(target);
     let mut replayed = 0;

@@ -75,7 +75,10 @@ pub(crate) async fn lead(
     })?;
     if let Some(wire) = visitor.bare() {
         wire.discard(words.peeked).map_err(|_| Unled::Left)?;
-        wire.has_unread();
+        if words.is_all {
+            // The reactor may have told of what lies behind it, and was not listened to.
+            wire.has_unread();
+        }
     }
     leased.lane().apologise(own, |words| page_for(words, Status::BadGateway));
     exposure.count_visitor();
@@ -271,14 +274,13 @@ impl Asked {
                     at += 1;
                     continue;
                 };
-                let leased = self.remove(at);
-                match answer {
-                    Ok(Some(Frame::Taken)) => return Poll::Ready(Answer::Taken(leased)),
-                    Ok(Some(Frame::Passed)) if self.lanes.is_empty() => {
-                        return Poll::Ready(Answer::Passed);
-                    }
-                    // It has gone, or says what it should not: another one may have him still.
-                    Ok(_) | Err(_) => {}
+                if let Ok(Some(Frame::Taken)) = answer {
+                    return Poll::Ready(Answer::Taken(self.lanes.swap_remove(at).leased));
+                }
+                // It has gone, or says what it should not: another one may have him still.
+                drop(self.remove(at));
+                if self.lanes.is_empty() && matches!(answer, Ok(Some(Frame::Passed))) {
+                    return Poll::Ready(Answer::Passed);
                 }
             }
             if self.lanes.is_empty() { Poll::Ready(Answer::Nobody) } else { Poll::Pending }
