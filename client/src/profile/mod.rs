@@ -256,6 +256,18 @@ pub(crate) mod tests {
     }
 
     #[test]
+    fn what_the_readme_shows_to_be_exposed_is_accepted() {
+        let readme = Path::new(env!("CARGO_MANIFEST_DIR")).join("../README.md");
+        let readme = std::fs::read_to_string(readme).expect("read");
+        let shown = readme.split("```toml\n").filter(|block| block.starts_with("[[expose]]\nentr"));
+        let shown: Vec<_> = shown.filter_map(|block| block.split("```").next()).collect();
+        assert_eq!(shown.len(), 1);
+        let text = [&*profile().to_toml(), shown[0]].concat();
+        let profile = Profile::from_toml(&text, Path::new("bob.toml")).expect("right");
+        assert_eq!(profile.expose.len(), 2);
+    }
+
+    #[test]
     fn a_service_is_found_by_name() {
         let number = |name| profile().service(name).map(|service| service.number).ok();
         assert_eq!(number(None), Some(1));

@@ -228,7 +228,14 @@ impl Control<'_> {
                 return refuse(why);
             }
         };
-        self.open.retain(|open| open.id != offer.id);
+        // The number may have stood for another one before.
+        self.open.retain(|open| {
+            let is_same = Arc::ptr_eq(&open.exposure, &exposure);
+            if open.id == offer.id && !is_same {
+                open.exposure.release(&run.pool);
+            }
+            open.id != offer.id && !is_same
+        });
         self.open.push(Open { id: offer.id, exposure });
         Ok(at)
     }
