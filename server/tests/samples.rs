@@ -54,8 +54,10 @@ fn what_the_readme_shows_is_accepted() {
         .skip(1)
         .map(|rest| rest.split("```").next().expect("the block's text"))
         .collect();
-    let (secrets, configurations): (Vec<&str>, Vec<&str>) =
-        samples.into_iter().filter(|sample| !sample.starts_with("[[expose]]")).partition(|sample| {
+    let (secrets, configurations): (Vec<&str>, Vec<&str>) = samples
+        .into_iter()
+        .filter(|sample| !sample.starts_with("[[expose]]"))
+        .partition(|sample| {
             // Those that expose are for a client's profile, whose own tests read them.
             sample.starts_with("[[secret]]")
         });

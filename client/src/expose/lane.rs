@@ -2,6 +2,8 @@
 //! where he went in order. Says that it has him before a byte of his goes anywhere, and takes none twice.
 
 use std::future::{pending, poll_fn};
+use std::pin::pin;
+use std::task::Poll;
 use std::time::Duration;
 
 use postern_relay::wire::Then;
@@ -85,13 +87,24 @@ async fn visit(pool: &Pool, mut lane: Lane<Line>, opening: Opening) -> Option<La
     if !exposure.admit(opening.visitor) {
         return turn_away(lane, Frame::Passed).await;
     }
-    lane.send(&Frame::Taken.header()).await.ok()?;
     let id = opening.offer;
     let Some((offering, local)) =
         exposure.offerings.get(usize::from(id)).zip(exposure.locals.get(usize::from(id)))
     else {
+        lane.send(&Frame::Taken.header()).await.ok()?;
         return turn_away(lane, Frame::Failed).await;
     };
+    // Before the server is told, which takes a processor: a connection without a byte is nobody's yet.
+    let then = match offering.told {
+        Told::Proxy(_) => Then::Write,
+        Told::Nothing | Told::Forwarded => Then::Wait,
+    };
+    let mut dialling = pin!(local.dial(then));
+    let dialled = match exposure.probes.are_expected(id) {
+        true => Poll::Pending,
+        false => poll_fn(|cx| Poll::Ready(dialling.as_mut().poll(cx))).await,
+    };
+    lane.send(&Frame::Taken.header()).await.ok()?;
     let (first, is_probe) = exposure.probes.first_words(id, &mut lane).await.ok()?;
     if is_probe {
         lane.write_all(&first).await.ok()?;
@@ -104,8 +117,10 @@ async fn visit(pool: &Pool, mut lane: Lane<Line>, opening: Opening) -> Option<La
         Told::Nothing | Told::Forwarded => Vec::new(),
     };
     first_up.extend(first);
-    let then = if first_up.is_empty() { Then::Wait } else { Then::Write };
-    let dialled = local.dial(then).await;
+    let dialled = match dialled {
+        Poll::Ready(dialled) => dialled,
+        Poll::Pending => dialling.await,
+    };
     exposure.book.local(id, dialled.is_ok());
     let between = |service| match offering.told {
         Told::Nothing | Told::Proxy(_) => Ok(service),

@@ -160,8 +160,11 @@ impl Pool {
         let mut lanes = self.lanes.get();
         change(&mut lanes);
         self.lanes.set(lanes);
-        self.size.borrow_mut().note(lanes);
-        self.changed.notify_one();
+        let mut size = self.size.borrow_mut();
+        size.note(lanes);
+        if size.missing(lanes) > 0 {
+            self.changed.notify_one();
+        }
     }
 }
 

@@ -78,6 +78,11 @@ impl Probes {
         Ok((first, is_probe))
     }
 
+    /// Whether a visitor of this entrance could be one.
+    pub(super) fn are_expected(&self, id: u16) -> bool {
+        self.expected.borrow().iter().any(|one| one.id == id)
+    }
+
     fn judge(&self, id: u16, bytes: &[u8]) -> Looks {
         let expected = self.expected.borrow();
         let mut looks = Looks::Visitor;
