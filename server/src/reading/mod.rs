@@ -89,6 +89,9 @@ impl<'a> Reading<'a> {
         let mut all = Vec::with_capacity(tables.len());
         for config::Expose { listen: text } in tables {
             let address = self.one_address(text)?;
+            if address.port() == 0 {
+                return Err(self.complain(text, "name the port that is exposed; 0 is none"));
+            }
             if all.contains(&address) || listen.contains(&address) {
                 return Err(self.complain(text, format!("{address} is listened on already")));
             }
