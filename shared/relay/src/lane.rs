@@ -135,7 +135,8 @@ impl<S: Leg> Lane<S> {
     /// Has an answer to the first words that are said read where the other end says that the service cannot be
     /// reached; without one that is a reset. `words` were said already.
     pub fn apologise(&mut self, words: &[u8], answer: fn(&[u8]) -> Option<Vec<u8>>) {
-        let apology = Apology { words: words.to_vec(), answer, patience: None };
+        let words = words.get(..WORDS.min(words.len())).unwrap_or_default().to_vec();
+        let apology = Apology { words, answer, patience: None };
         self.apology = Some(Box::new(apology));
     }
 
@@ -219,7 +220,8 @@ impl<S: Leg> Lane<S> {
     fn poll_to_data(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         while self.reading == Reading::Header {
             match ready!(self.poll_frame(cx))? {
-                Some(Frame::Data(_) | Frame::Fin) => {}
+                // The service has been reached.
+                Some(Frame::Data(_) | Frame::Fin) => self.apology = None,
                 Some(Frame::Failed) => self.reading = Reading::Failed,
                 Some(Frame::Open(_) | Frame::Taken | Frame::Passed) => {
                     return Poll::Ready(Err(foreign()));
