@@ -48,6 +48,8 @@ struct Control<'a> {
     /// Once it has said who it is.
     run: Option<Run>,
     open: Vec<Open>,
+    /// Until the next look it may make so many offers more: each costs more than saying it.
+    offers: u16,
     /// By these its permits were looked at.
     clients: Arc<Clients>,
 }
@@ -76,6 +78,7 @@ pub(crate) async fn serve(
         stream,
         run: None,
         open: Vec::new(),
+        offers: MOST_OFFERS,
         clients: house.gate.clients(),
     };
     let outcome = control.run(heard, entry).await;
@@ -188,9 +191,10 @@ impl Control<'_> {
     /// Opens an entrance; answers where it is.
     fn open(&mut self, offer: &Offer, run: &Run) -> Result<Vec<SocketAddr>, Denied> {
         let refuse = |why| Err(Denied::Refused(why));
-        if offer.id >= MOST_OFFERS {
+        let Some(left) = self.offers.checked_sub(1).filter(|_| offer.id < MOST_OFFERS) else {
             return refuse(Refusal::TooMany);
-        }
+        };
+        self.offers = left;
         let client = self.house.gate.clients().current(&self.client);
         let permit = client.as_ref().and_then(|client| client.permit(&offer.entrance));
         let Some(permit) = permit else { return refuse(Refusal::NotGranted) };
@@ -206,6 +210,12 @@ impl Control<'_> {
                 return refuse(Refusal::NotTerminated);
             }
             Entrance::Tcp(_) | Entrance::Sni(_) | Entrance::Name(_) => {}
+        }
+        // Its number means this entrance from now on: another one would be held for ever.
+        for open in self.open.extract_if(.., |open| open.id == offer.id) {
+            if open.exposure.entrance != offer.entrance {
+                open.exposure.release(&run.pool);
+            }
         }
         let exposure = self.house.exposures.of(&offer.entrance);
         let claim = Claim {
@@ -228,7 +238,6 @@ impl Control<'_> {
                 return refuse(why);
             }
         };
-        self.open.retain(|open| open.id != offer.id);
         self.open.push(Open { id: offer.id, exposure });
         Ok(at)
     }
@@ -258,6 +267,7 @@ impl Control<'_> {
 
     /// What was taken from its key is closed; lanes that went are forgotten.
     async fn look(&mut self) -> Result<(), Outcome> {
+        self.offers = MOST_OFFERS;
         let Some(Run { pool, .. }) = self.run.clone() else { return Ok(()) };
         pool.sweep();
         let clients = self.house.gate.clients();
