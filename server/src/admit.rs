@@ -101,6 +101,10 @@ pub(crate) async fn admit(
     policy.liveness.watch(client.wire());
     let acknowledgement = entrant.acknowledgement(Status::Ok).map(Vec::from).unwrap_or_default();
     if let Errand::Wait(pool) = errand {
+        if house.gate.pools.lanes_of(&pool.client) >= policy.limits.lanes_per_key() {
+            entrant.part(client, Status::Busy).await;
+            return Err(Outcome::Shed);
+        }
         record.quiet = true;
         say(&mut client, &acknowledgement).await?;
         pool.park(Lane::new(client), seat);

@@ -71,6 +71,13 @@ impl Pools {
         (pool, key)
     }
 
+    /// How many lanes a client has, by all of its control connections.
+    pub(crate) fn lanes_of(&self, client: &Client) -> usize {
+        let all = self.0.read().unwrap_or_else(PoisonError::into_inner);
+        let own = all.values().filter(|pool| pool.client.name == client.name);
+        own.map(|pool| pool.counts()).map(|(idle, busy)| idle + busy).sum()
+    }
+
     /// No lane comes to it any more, and those that wait are closed.
     pub fn close(&self, pool: &Pool) {
         self.0.write().unwrap_or_else(PoisonError::into_inner).remove(&pool.number);

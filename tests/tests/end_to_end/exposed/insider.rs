@@ -104,3 +104,17 @@ fn a_number_that_means_another_entrance_lets_go_of_the_first() {
     let held = server.entrance(&format!("tcp:{second}")).expect("there");
     assert_eq!(held["holders"].as_array().map(Vec::len), Some(1));
 }
+
+#[test]
+fn no_client_has_more_lanes_than_it_may() {
+    let (scratch, server, invite) = world("tcp:10", "[limits]\nconnections = 128\n");
+    let (insider, welcome) = Insider::enter(&scratch, &server, &invite);
+    assert_eq!(welcome.most_lanes, 64);
+    let lanes: Vec<_> = (1..=68).map(|number| insider.lane(&welcome, number)).collect();
+    let statuses: Vec<_> = lanes.iter().map(|(_, status)| *status).collect();
+    assert_eq!(statuses[..64], [Status::Ok; 64]);
+    assert_eq!(statuses[64..], [Status::Busy; 4]);
+    // Also where it comes a second time.
+    let (again, welcome) = Insider::enter(&scratch, &server, &invite);
+    assert_eq!(again.lane(&welcome, 1).1, Status::Busy);
+}
