@@ -118,3 +118,22 @@ fn no_client_has_more_lanes_than_it_may() {
     let (again, welcome) = Insider::enter(&scratch, &server, &invite);
     assert_eq!(again.lane(&welcome, 1).1, Status::Busy);
 }
+
+/// Ports stay bound while their client is away, but not without end.
+#[test]
+fn no_client_has_all_ports_of_a_range_bound() {
+    let (scratch, server, invite) = world("tcp:30000-30999", "");
+    let (mut insider, _) = Insider::enter(&scratch, &server, &invite);
+    let mut opened = 0;
+    for port in 30_000..30_400 {
+        while let FromServer::Refused { why: Refusal::TooMany, .. } = insider.offer(0, port) {
+            // So many at a time are too many, too.
+            thread::sleep(Duration::from_millis(100));
+        }
+        opened += 1;
+    }
+    assert_eq!(opened, 400);
+    let status = server.status();
+    let entrances = status["entrances"].as_array().expect("a list");
+    assert!((200..=257).contains(&entrances.len()), "{} ports are bound", entrances.len());
+}
