@@ -6,6 +6,7 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
+use jiff::Timestamp;
 use postern_shared::expose::Entrance;
 use postern_shared::expose::control::{
     FromClient, FromServer, Gone, Health, Hello, MOST_OFFERS, Offer, Parsed, Refusal, SILENCE,
@@ -271,6 +272,13 @@ impl Control<'_> {
         let Some(Run { pool, .. }) = self.run.clone() else { return Ok(()) };
         pool.sweep();
         let clients = self.house.gate.clients();
+        // Of a key that is gone it is told elsewhere.
+        let terms = clients.current(&self.client).map(|client| client.terms.clone());
+        let now = Timestamp::now();
+        if let Some(why) = terms.and_then(|terms| terms.refuse(now, self.peer.ip(), None)) {
+            info!(client = self.client.name, why = why.name(), "its terms do not hold any more");
+            return Err(Outcome::Rejected);
+        }
         if Arc::ptr_eq(&clients, &self.clients) {
             return Ok(());
         }
