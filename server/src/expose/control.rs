@@ -46,6 +46,7 @@ struct Control<'a> {
     client: Arc<Client>,
     peer: SocketAddr,
     stream: Stream,
+    entry: &'a Entry,
     /// Once it has said who it is.
     run: Option<Run>,
     open: Vec<Open>,
@@ -77,18 +78,20 @@ pub(crate) async fn serve(
         client: client.clone(),
         peer,
         stream,
+        entry,
         run: None,
         open: Vec::new(),
         offers: MOST_OFFERS,
         clients: house.gate.clients(),
     };
-    let outcome = control.run(heard, entry).await;
+    let outcome = control.run(heard).await;
     control.let_go(outcome);
     outcome
 }
 
 impl Control<'_> {
-    async fn run(&mut self, mut heard: Vec<u8>, entry: &Entry) -> Outcome {
+    async fn run(&mut self, mut heard: Vec<u8>) -> Outcome {
+        let entry = self.entry;
         let mut looks = interval(LOOK);
         let mut silent = Instant::now() + SILENCE;
         heard.reserve(ROOM);
@@ -299,7 +302,17 @@ impl Control<'_> {
         self.say(&refused).await
     }
 
+    /// Whoever does not take it can be revoked all the same.
     async fn say(&mut self, all: &[FromServer]) -> Result<(), Outcome> {
+        let entry = self.entry;
+        tokio::select! {
+            biased;
+            told = self.tell(all) => told,
+            () = poll_fn(|cx| entry.tunnel.poll_cut(cx)) => Err(Outcome::Revoked),
+        }
+    }
+
+    async fn tell(&mut self, all: &[FromServer]) -> Result<(), Outcome> {
         if all.is_empty() {
             return Ok(());
         }
@@ -325,7 +338,7 @@ impl Control<'_> {
         };
         // No visitor is led there any more while it is told.
         self.let_go(outcome);
-        let _ = self.say(&[FromServer::Gone(gone)]).await;
+        let _ = self.tell(&[FromServer::Gone(gone)]).await;
         let _ = timeout(PATIENCE, self.stream.shutdown()).await;
         Err(outcome)
     }
