@@ -142,8 +142,15 @@ pub(crate) async fn admit(
     let dialing = Dialing { bytes_follow, ..stage.dialing };
     let liveness = Some(&policy.liveness);
     let first_down = acknowledgement;
-    let caller =
-        Caller { guest: Guest::Admitted, stream: client, first_up, first_down, liveness, ticket };
+    let caller = Caller {
+        guest: Guest::Admitted,
+        stream: client,
+        first_up,
+        first_down,
+        liveness,
+        ticket,
+        moved: &mut record.moved,
+    };
     match join(&service, &dialing, None, caller).await {
         Ok(link) => Ok(Pair { link, entry: Some(entry), _seat: seat }),
         Err(Apart::Failed(client, failure)) => {

@@ -54,14 +54,15 @@ impl From<Failure> for Lost {
     }
 }
 
-/// Finds the visitor a lane that was taken. `first` are bytes that were read from him; they are taken too.
+/// Finds the visitor a lane that was taken, and says how many bytes of his went along. `first` are bytes that
+/// were read from him; they are taken too.
 pub(crate) async fn lead(
     exposure: &Arc<Exposure>,
     service: &Service,
     dialing: &Dialing,
     visitor: &mut Stream,
     first: &[u8],
-) -> Result<Leased, Unled> {
+) -> Result<(Leased, u64), Unled> {
     let header = header(service, dialing);
     let before = header.len();
     let mut words = Words { bytes: [&*header, first].concat(), peeked: 0, is_all: false };
@@ -79,7 +80,7 @@ pub(crate) async fn lead(
     }
     leased.lane().apologise(own, |words| page_for(words, Status::BadGateway));
     exposure.count_visitor();
-    Ok(leased)
+    Ok((leased, u64::try_from(own.len()).unwrap_or(u64::MAX)))
 }
 
 /// Offers him on one lane after the other until he is taken.
