@@ -101,6 +101,10 @@ pub(crate) async fn admit(
     policy.liveness.watch(client.wire());
     let acknowledgement = entrant.acknowledgement(Status::Ok).map(Vec::from).unwrap_or_default();
     if let Errand::Wait(pool) = errand {
+        if house.gate.pools.lanes_of(&pool.client) >= policy.limits.lanes_per_key() {
+            entrant.part(client, Status::Busy).await;
+            return Err(Outcome::Shed);
+        }
         record.quiet = true;
         say(&mut client, &acknowledgement).await?;
         pool.park(Lane::new(client), seat);
@@ -138,8 +142,15 @@ pub(crate) async fn admit(
     let dialing = Dialing { bytes_follow, ..stage.dialing };
     let liveness = Some(&policy.liveness);
     let first_down = acknowledgement;
-    let caller =
-        Caller { guest: Guest::Admitted, stream: client, first_up, first_down, liveness, ticket };
+    let caller = Caller {
+        guest: Guest::Admitted,
+        stream: client,
+        first_up,
+        first_down,
+        liveness,
+        ticket,
+        moved: &mut record.moved,
+    };
     match join(&service, &dialing, None, caller).await {
         Ok(link) => Ok(Pair { link, entry: Some(entry), _seat: seat }),
         Err(Apart::Failed(client, failure)) => {

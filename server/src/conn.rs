@@ -22,7 +22,7 @@ use crate::pair::Pair;
 use crate::places::Undecided;
 use crate::policy::{Policy, Terminated};
 use crate::route::{Action, Seen, Still};
-use crate::service::{Dialing, Service};
+use crate::service::{Dialing, Failure, Service};
 use crate::stage::{Judged, Stage};
 use crate::tls::{self, Inward};
 use crate::visit::{left_by_website, turn_away, visit};
@@ -133,7 +133,18 @@ async fn way_in(
         if let (None, Some(service)) = (terminated, exposed_here(house, &stage, &seen)) {
             drop(early);
             record.way = Way::Exposed;
-            if let (true, Some(terminated)) = (service.is_terminated(), &policy.tls) {
+            let is_terminated = tokio::select! {
+                biased;
+                known = service.is_terminated() => known,
+                () = place.hurried() => None,
+            };
+            let Some(is_terminated) = is_terminated else {
+                if let Ok((client, _)) = front.into_stream() {
+                    client.reset().await;
+                }
+                return Err(record.note_failure(&Failure::Away));
+            };
+            if let (true, Some(terminated)) = (is_terminated, &policy.tls) {
                 front = match handshake(&terminated.inward_http_1, front, &mut place).await {
                     Some(tls) => Front::inside(tls.into()),
                     None => return Err(Outcome::TlsFailed),

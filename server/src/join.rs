@@ -18,7 +18,7 @@ use crate::service::{
 };
 use crate::stream::Stream;
 use postern_relay::Wire;
-use postern_relay::{Guest, Leg, Relay};
+use postern_relay::{Guest, Leg, Moved, Relay};
 
 /// A client that is to be served.
 #[derive(Debug)]
@@ -33,6 +33,8 @@ pub struct Caller<'a> {
     pub liveness: Option<&'a Liveness>,
     /// Its place at the service.
     pub ticket: Option<Ticket>,
+    /// Counts what is moved before there is a relay.
+    pub moved: &'a mut Moved,
 }
 
 /// What there is to see to until a connection ends.
@@ -81,7 +83,7 @@ pub async fn join(
     early: Option<Early>,
     caller: Caller<'_>,
 ) -> Result<Link, Apart> {
-    let Caller { guest, stream, first_up, mut first_down, liveness, ticket } = caller;
+    let Caller { guest, stream, first_up, mut first_down, liveness, ticket, moved } = caller;
     let untouched = first_up.is_empty();
     let stream = match (&service.target, stream) {
         (Target::Exec(program), Stream::Bare(wire)) if untouched => {
@@ -104,7 +106,8 @@ pub async fn join(
                 return Err(Apart::Failed(Some(stream), Failure::Away));
             };
             return match lead(exposure, service, dialing, &mut stream, &first_up).await {
-                Ok(leased) => {
+                Ok((leased, said)) => {
+                    moved.up += said;
                     let cut = Some(leased.until_cut());
                     let relay = Relay::new(guest, stream, leased.into(), Vec::new(), first_down);
                     let held = Held { ticket, cut, ..Held::default() };

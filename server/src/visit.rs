@@ -57,6 +57,7 @@ pub(crate) async fn visit(
         first_down: Vec::new(),
         liveness: None,
         ticket,
+        moved: &mut record.moved,
     };
     match join(&service, &dialing, Some(early), caller).await {
         Ok(link) => Ok(Pair { link, entry: None, _seat: seat }),

@@ -29,7 +29,7 @@ pub struct Knocker {
 impl Knocker {
     pub fn new(invite: &str) -> Knocker {
         let invite = Invite::from_link(invite).expect("an invite");
-        let service = invite.services[0].number;
+        let service = invite.services.first().map_or(0, |grant| grant.number);
         let header =
             Header { ack: false, intent: Intent::Pipe, kid: invite.kid, time: now(), service };
         Knocker { invite, header }

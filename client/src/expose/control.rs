@@ -161,7 +161,10 @@ impl Conversation<'_> {
     fn welcome(&mut self, welcome: &Welcome) {
         let exposure = self.exposure;
         self.welcomed.get_or_insert_with(Instant::now);
-        exposure.epoch.set(welcome.epoch);
+        if welcome.epoch < exposure.epoch.replace(welcome.epoch) {
+            // Another run of the server, with a clock that is behind, and so are its visitors' numbers.
+            exposure.forget_visitors();
+        }
         exposure.connected(self.peer);
         let pool = Pool::open(exposure, welcome, self.peer);
         if let Some(before) = exposure.pool.replace(Some(pool)) {

@@ -99,6 +99,11 @@ impl Exposure {
         self.window.borrow_mut().admit(visitor)
     }
 
+    /// From now on they are counted anew.
+    pub(super) fn forget_visitors(&self) {
+        self.window.take();
+    }
+
     /// The knock of a control connection.
     pub(super) fn control_knock(&self) -> Knock {
         let Exposure { profile, key, at, control, .. } = self;

@@ -6,6 +6,7 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
+use jiff::Timestamp;
 use postern_shared::expose::Entrance;
 use postern_shared::expose::control::{
     FromClient, FromServer, Gone, Health, Hello, MOST_OFFERS, Offer, Parsed, Refusal, SILENCE,
@@ -45,9 +46,12 @@ struct Control<'a> {
     client: Arc<Client>,
     peer: SocketAddr,
     stream: Stream,
+    entry: &'a Entry,
     /// Once it has said who it is.
     run: Option<Run>,
     open: Vec<Open>,
+    /// Until the next look it may make so many offers more: each costs more than saying it.
+    offers: u16,
     /// By these its permits were looked at.
     clients: Arc<Clients>,
 }
@@ -74,17 +78,20 @@ pub(crate) async fn serve(
         client: client.clone(),
         peer,
         stream,
+        entry,
         run: None,
         open: Vec::new(),
+        offers: MOST_OFFERS,
         clients: house.gate.clients(),
     };
-    let outcome = control.run(heard, entry).await;
+    let outcome = control.run(heard).await;
     control.let_go(outcome);
     outcome
 }
 
 impl Control<'_> {
-    async fn run(&mut self, mut heard: Vec<u8>, entry: &Entry) -> Outcome {
+    async fn run(&mut self, mut heard: Vec<u8>) -> Outcome {
+        let entry = self.entry;
         let mut looks = interval(LOOK);
         let mut silent = Instant::now() + SILENCE;
         heard.reserve(ROOM);
@@ -188,9 +195,10 @@ impl Control<'_> {
     /// Opens an entrance; answers where it is.
     fn open(&mut self, offer: &Offer, run: &Run) -> Result<Vec<SocketAddr>, Denied> {
         let refuse = |why| Err(Denied::Refused(why));
-        if offer.id >= MOST_OFFERS {
+        let Some(left) = self.offers.checked_sub(1).filter(|_| offer.id < MOST_OFFERS) else {
             return refuse(Refusal::TooMany);
-        }
+        };
+        self.offers = left;
         let client = self.house.gate.clients().current(&self.client);
         let permit = client.as_ref().and_then(|client| client.permit(&offer.entrance));
         let Some(permit) = permit else { return refuse(Refusal::NotGranted) };
@@ -206,6 +214,12 @@ impl Control<'_> {
                 return refuse(Refusal::NotTerminated);
             }
             Entrance::Tcp(_) | Entrance::Sni(_) | Entrance::Name(_) => {}
+        }
+        // Its number means this entrance from now on: another one would be held for ever.
+        for open in self.open.extract_if(.., |open| open.id == offer.id) {
+            if open.exposure.entrance != offer.entrance {
+                open.exposure.release(&run.pool);
+            }
         }
         let exposure = self.house.exposures.of(&offer.entrance);
         let claim = Claim {
@@ -228,14 +242,6 @@ impl Control<'_> {
                 return refuse(why);
             }
         };
-        // The number may have stood for another one before.
-        self.open.retain(|open| {
-            let is_same = Arc::ptr_eq(&open.exposure, &exposure);
-            if open.id == offer.id && !is_same {
-                open.exposure.release(&run.pool);
-            }
-            open.id != offer.id && !is_same
-        });
         self.open.push(Open { id: offer.id, exposure });
         Ok(at)
     }
@@ -265,9 +271,17 @@ impl Control<'_> {
 
     /// What was taken from its key is closed; lanes that went are forgotten.
     async fn look(&mut self) -> Result<(), Outcome> {
+        self.offers = MOST_OFFERS;
         let Some(Run { pool, .. }) = self.run.clone() else { return Ok(()) };
         pool.sweep();
         let clients = self.house.gate.clients();
+        // Of a key that is gone it is told elsewhere.
+        let terms = clients.current(&self.client).map(|client| client.terms.clone());
+        let now = Timestamp::now();
+        if let Some(why) = terms.and_then(|terms| terms.refuse(now, self.peer.ip(), None)) {
+            info!(client = self.client.name, why = why.name(), "its terms do not hold any more");
+            return Err(Outcome::Rejected);
+        }
         if Arc::ptr_eq(&clients, &self.clients) {
             return Ok(());
         }
@@ -288,7 +302,17 @@ impl Control<'_> {
         self.say(&refused).await
     }
 
+    /// Whoever does not take it can be revoked all the same.
     async fn say(&mut self, all: &[FromServer]) -> Result<(), Outcome> {
+        let entry = self.entry;
+        tokio::select! {
+            biased;
+            told = self.tell(all) => told,
+            () = poll_fn(|cx| entry.tunnel.poll_cut(cx)) => Err(Outcome::Revoked),
+        }
+    }
+
+    async fn tell(&mut self, all: &[FromServer]) -> Result<(), Outcome> {
         if all.is_empty() {
             return Ok(());
         }
@@ -314,7 +338,7 @@ impl Control<'_> {
         };
         // No visitor is led there any more while it is told.
         self.let_go(outcome);
-        let _ = self.say(&[FromServer::Gone(gone)]).await;
+        let _ = self.tell(&[FromServer::Gone(gone)]).await;
         let _ = timeout(PATIENCE, self.stream.shutdown()).await;
         Err(outcome)
     }

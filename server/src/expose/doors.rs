@@ -4,8 +4,8 @@
 use std::collections::BTreeSet;
 use std::io;
 use std::net::{IpAddr, SocketAddr};
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use postern_shared::expose::control::Refusal;
 use postern_shared::expose::{Entrance, Permit};
@@ -23,18 +23,26 @@ use crate::workers::Workers;
 pub struct Doors {
     listeners: Arc<Listeners>,
     workers: Arc<Workers>,
+    /// Held by whoever opens or closes some: each is to see what the one before did.
+    opening: Mutex<()>,
     /// Some could not be bound; that was said.
     is_missing: AtomicBool,
 }
 
 impl Doors {
     pub fn new(listeners: Arc<Listeners>, workers: Arc<Workers>) -> Doors {
-        Doors { listeners, workers, is_missing: AtomicBool::new(false) }
+        Doors { listeners, workers, opening: Mutex::default(), is_missing: AtomicBool::new(false) }
     }
 
     /// Binds what is to be bound, and closes the rest: to be called whenever policy or clients change.
     pub fn tend(&self, house: &Arc<House>) {
+        let _one = self.opening();
+        self.open_all(house);
+    }
+
+    fn open_all(&self, house: &Arc<House>) {
         let (policy, clients) = (house.policy(), house.gate.clients());
+        house.exposures.forget_left(&exact(&policy, &clients));
         let entrances = entrances(&policy, &clients, &house.exposures);
         house.exposures.set_ways(entrances.iter(), policy.expose_wait);
         let wanted: Vec<_> = entrances.iter().flat_map(|one| addresses(&policy, one)).collect();
@@ -67,7 +75,8 @@ impl Doors {
         house: &Arc<House>,
         entrance: &Entrance,
     ) -> Result<Vec<SocketAddr>, Refusal> {
-        let policy = house.policy();
+        let _one = self.opening();
+        let (policy, clients) = (house.policy(), house.gate.clients());
         let mut all = Vec::new();
         for address in addresses(&policy, entrance) {
             if policy.listen.iter().any(|listen| listen.port() == address.port()) {
@@ -82,19 +91,27 @@ impl Doors {
                 }
             }
         }
-        // Held now, and so among the ways.
-        let entrances = entrances(&policy, &house.gate.clients(), &house.exposures);
-        house.exposures.set_ways(entrances.iter(), policy.expose_wait);
+        // Most are granted as they are, and lead to their clients already.
+        if !house.exposures.has_way(entrance) {
+            if house.exposures.forget_left(&exact(&policy, &clients)) {
+                self.open_all(house);
+            } else {
+                let entrances = entrances(&policy, &clients, &house.exposures);
+                house.exposures.set_ways(entrances.iter(), policy.expose_wait);
+            }
+        }
         Ok(all)
+    }
+
+    fn opening(&self) -> MutexGuard<'_, ()> {
+        self.opening.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
-/// All that lead somewhere: those that the file names, those that a key may open, and those that are held by
-/// one of a range.
+/// All that lead somewhere: also those of a range that somebody holds, or held.
 fn entrances(policy: &Policy, clients: &Clients, exposures: &Exposures) -> BTreeSet<Entrance> {
     let permits = || clients.iter().flat_map(|client| &client.expose);
-    let mut all: BTreeSet<_> = permits().filter_map(Permit::exact).cloned().collect();
-    all.extend(policy.expose.iter().map(|address| Entrance::Tcp(address.port())));
+    let mut all = exact(policy, clients);
     let known = exposures.all();
     let ranged = known.iter().map(|exposure| &exposure.entrance);
     all.extend(ranged.filter(|one| permits().any(|permit| permit.covers(one))).cloned());
@@ -104,6 +121,13 @@ fn entrances(policy: &Policy, clients: &Clients, exposures: &Exposures) -> BTree
         Entrance::Name(_) => true,
     });
     all
+}
+
+/// Those that the file names, and those that a key may open by themselves.
+fn exact(policy: &Policy, clients: &Clients) -> BTreeSet<Entrance> {
+    let permits = clients.iter().flat_map(|client| &client.expose);
+    let ports = policy.expose.iter().map(|address| Entrance::Tcp(address.port()));
+    permits.filter_map(Permit::exact).cloned().chain(ports).collect()
 }
 
 /// Where an entrance listens: where the file says, or else at every address that posternd has.

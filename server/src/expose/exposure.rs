@@ -5,11 +5,12 @@ use std::net::SocketAddr;
 use std::pin::pin;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 
 use postern_shared::expose::Entrance;
 use postern_shared::expose::control::{Health, Hello, Refusal};
 use tokio::sync::Notify;
-use tokio::time::{Instant, timeout_at};
+use tokio::time::{Instant, timeout, timeout_at};
 
 use super::pool::{Leased, Pool};
 
@@ -18,6 +19,7 @@ use super::pool::{Leased, Pool};
 pub struct Exposure {
     pub entrance: Entrance,
     held: Mutex<Vec<Held>>,
+    last: Mutex<Option<Last>>,
     /// A lane waits, or somebody came to hold it.
     pub(super) news: Notify,
     turn: AtomicUsize,
@@ -37,6 +39,14 @@ pub struct Held {
     epoch: u64,
     pub since: Instant,
     pub health: Option<Health>,
+}
+
+/// Who came last to hold an entrance, whether he still does or not.
+#[derive(Clone, Debug)]
+pub(super) struct Last {
+    pub client: String,
+    pub epoch: u64,
+    terminate: bool,
 }
 
 /// What a client asks for.
@@ -63,6 +73,7 @@ impl Exposure {
         Exposure {
             entrance,
             held: Mutex::default(),
+            last: Mutex::default(),
             news: Notify::new(),
             turn: AtomicUsize::new(0),
             visitors: AtomicU64::new(0),
@@ -73,8 +84,9 @@ impl Exposure {
     /// the same client, held before.
     pub(super) fn claim(self: &Arc<Exposure>, claim: &Claim<'_>) -> Result<(), Denied> {
         let mut held = self.held();
-        // Those who cannot stay beside the newcomer.
-        let conflicts = |other: &Held| !(other.shared && claim.shared);
+        // Those who cannot stay beside the newcomer: he must want of TLS what they do, too.
+        let conflicts =
+            |other: &Held| !(other.shared && claim.shared && other.terminate == claim.terminate);
         for other in held.iter().filter(|other| !is_same_run(other, claim) && conflicts(other)) {
             if other.pool.client.name != claim.pool.client.name {
                 return Err(Denied::Refused(Refusal::HeldByAnother));
@@ -104,6 +116,8 @@ impl Exposure {
             since: Instant::now(),
             health: None,
         });
+        let client = claim.pool.client.name.clone();
+        *self.last_held() = Some(Last { client, epoch: claim.epoch, terminate: claim.terminate });
         claim.pool.serves(self);
         drop(held);
         self.news.notify_waiters();
@@ -134,9 +148,29 @@ impl Exposure {
         self.held().clone()
     }
 
-    /// Whether TLS is to be terminated before a visitor is led on.
-    pub fn terminates(&self) -> bool {
-        self.held().first().is_some_and(|held| held.terminate)
+    /// Whether TLS is to be terminated before a visitor is led on: as who holds it wants it, or did before
+    /// he went away. Waits for the first to come; `None` where nobody does.
+    pub(crate) async fn terminates(&self, patience: Duration) -> Option<bool> {
+        let known = async {
+            loop {
+                let mut news = pin!(self.news.notified());
+                news.as_mut().enable();
+                if let Some(last) = self.last() {
+                    return last.terminate;
+                }
+                news.await;
+            }
+        };
+        timeout(patience, known).await.ok()
+    }
+
+    /// Who came last to hold it.
+    pub(super) fn last(&self) -> Option<Last> {
+        self.last_held().clone()
+    }
+
+    pub(super) fn is_free(&self) -> bool {
+        self.held().is_empty()
     }
 
     /// A lane, as soon as there is one; those who hold the entrance have turns.
@@ -170,6 +204,10 @@ impl Exposure {
         let turn = self.turn.fetch_add(1, Ordering::Relaxed);
         let (later, first) = held.split_at(turn.checked_rem(held.len()).unwrap_or(0));
         first.iter().chain(later).find_map(|held| Some((held.pool.take()?, held.offer)))
+    }
+
+    fn last_held(&self) -> MutexGuard<'_, Option<Last>> {
+        self.last.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn held(&self) -> MutexGuard<'_, Vec<Held>> {

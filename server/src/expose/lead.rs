@@ -54,14 +54,15 @@ impl From<Failure> for Lost {
     }
 }
 
-/// Finds the visitor a lane that was taken. `first` are bytes that were read from him; they are taken too.
+/// Finds the visitor a lane that was taken, and says how many bytes of his went along. `first` are bytes that
+/// were read from him; they are taken too.
 pub(crate) async fn lead(
     exposure: &Arc<Exposure>,
     service: &Service,
     dialing: &Dialing,
     visitor: &mut Stream,
     first: &[u8],
-) -> Result<Leased, Unled> {
+) -> Result<(Leased, u64), Unled> {
     let header = header(service, dialing);
     let before = header.len();
     let mut words = Words { bytes: [&*header, first].concat(), peeked: 0, is_all: false };
@@ -82,7 +83,7 @@ pub(crate) async fn lead(
     }
     leased.lane().apologise(own, |words| page_for(words, Status::BadGateway));
     exposure.count_visitor();
-    Ok(leased)
+    Ok((leased, u64::try_from(own.len()).unwrap_or(u64::MAX)))
 }
 
 /// Offers him on one lane after the other until he is taken.
@@ -111,9 +112,16 @@ async fn offer(
             }
         };
         let Some((leased, offer)) = found else { continue };
-        let number = asked.number(&leased.pool).ok_or(Failure::Untaken)?;
-        let Dialing { peer, local, .. } = *dialing;
-        asked.ask(leased, &Opening { visitor: number, offer, peer, local }, &words.bytes).await;
+        match asked.number(&leased.pool) {
+            Some(number) => {
+                let Dialing { peer, local, .. } = *dialing;
+                let opening = Opening { visitor: number, offer, peer, local };
+                asked.ask(leased, &opening, &words.bytes).await;
+            }
+            None if asked.lanes.is_empty() => return Err(Failure::Untaken.into()),
+            // Only whoever has bytes of his may have him still, and may be slow.
+            None => leased.give_back(),
+        }
         let (began, mut patience) = (Instant::now(), PATIENCE);
         while !asked.lanes.is_empty() {
             tokio::select! {
@@ -129,8 +137,9 @@ async fn offer(
                     asked.tell(words.last(heard)).await;
                 }
                 () = sleep_until(until.min(began + patience)) => match asked.round_trip() {
+                    _ if Instant::now() >= until => return Err(Failure::Timeout.into()),
                     // Farther away than most: twice there and back is fair.
-                    Some(trip) if trip * 2 > patience && Instant::now() < until => {
+                    Some(trip) if trip * 2 > patience => {
                         patience = trip * 2;
                     }
                     Some(_) | None => break,
@@ -201,6 +210,7 @@ struct Asked {
 
 struct Sent {
     leased: Leased,
+    /// Bytes that its socket was given.
     count: usize,
 }
 
@@ -254,7 +264,7 @@ impl Asked {
     /// One that takes nothing is of no use.
     async fn send(&mut self, at: usize, frames: &[u8]) {
         let Some(sent) = self.lanes.get_mut(at) else { return };
-        sent.count += frames.len();
+        sent.count += sent.leased.sealed(frames.len());
         if !matches!(timeout(PATIENCE, sent.leased.lane().send(frames)).await, Ok(Ok(()))) {
             self.remove(at);
         }

@@ -9,12 +9,13 @@ mod lead;
 mod page;
 mod pool;
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, OnceLock, PoisonError, RwLock, Weak};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use postern_shared::expose::Entrance;
+use postern_shared::expose::control::MOST_OFFERS;
 use postern_shared::hello::HostName;
 
 pub(crate) use control::serve;
@@ -66,6 +67,30 @@ impl Exposures {
         self.all.read().unwrap_or_else(PoisonError::into_inner).values().cloned().collect()
     }
 
+    /// Forgets the ports of ranges that a client has left behind, but for as many as it may hold: they stay
+    /// bound while it is away. `exact` are those that are not of a range. Answers whether there were any.
+    fn forget_left(&self, exact: &BTreeSet<Entrance>) -> bool {
+        let mut all = self.all.write().unwrap_or_else(PoisonError::into_inner);
+        let mut left: HashMap<String, Vec<(u64, Entrance)>> = HashMap::new();
+        for exposure in all.values().filter(|exposure| exposure.is_free()) {
+            let entrance = &exposure.entrance;
+            if let (Entrance::Tcp(_), Some(last), false) =
+                (entrance, exposure.last(), exact.contains(entrance))
+            {
+                left.entry(last.client).or_default().push((last.epoch, entrance.clone()));
+            }
+        }
+        let mut any = false;
+        for mut entrances in left.into_values() {
+            entrances.sort();
+            let many = entrances.len().saturating_sub(usize::from(MOST_OFFERS));
+            for (_, entrance) in entrances.drain(..many) {
+                any |= all.remove(&entrance).is_some();
+            }
+        }
+        any
+    }
+
     /// Above all that were given, also by a posternd before.
     fn next_epoch(&self) -> u64 {
         let mut next = 0;
@@ -108,6 +133,15 @@ impl Exposures {
         }
         self.names.store(ways.names.len(), Ordering::Relaxed);
         *self.ways.write().unwrap_or_else(PoisonError::into_inner) = ways;
+    }
+
+    /// Whether this entrance leads to its client already.
+    fn has_way(&self, entrance: &Entrance) -> bool {
+        match entrance {
+            Entrance::Tcp(port) => self.at_port(*port).is_some(),
+            Entrance::Sni(name) => self.by_name(name).is_some(),
+            Entrance::Name(_) => true,
+        }
     }
 
     /// Where whoever comes to this port goes.

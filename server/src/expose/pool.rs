@@ -71,6 +71,13 @@ impl Pools {
         (pool, key)
     }
 
+    /// How many lanes a client has, by all of its control connections.
+    pub(crate) fn lanes_of(&self, client: &Client) -> usize {
+        let all = self.0.read().unwrap_or_else(PoisonError::into_inner);
+        let own = all.values().filter(|pool| pool.client.name == client.name);
+        own.map(|pool| pool.counts()).map(|(idle, busy)| idle + busy).sum()
+    }
+
     /// No lane comes to it any more, and those that wait are closed.
     pub fn close(&self, pool: &Pool) {
         self.0.write().unwrap_or_else(PoisonError::into_inner).remove(&pool.number);
@@ -285,6 +292,24 @@ impl Leased {
 
     pub(crate) fn until_cut(&self) -> Cut {
         self.pool.until_cut()
+    }
+
+    /// For another visitor: nothing was said on it.
+    pub(super) fn give_back(mut self) {
+        if let Some((lane, seat)) = self.held.take() {
+            self.pool.park(lane, seat);
+        }
+    }
+
+    /// How many bytes so many become on the wire (RFC 8446, 5.1 and 5.2: pieces of 2^14, each with a
+    /// header, its type and a tag).
+    pub(super) fn sealed(&mut self, count: usize) -> usize {
+        const PIECE: usize = 1 << 14;
+        const AROUND: usize = 5 + 1 + 16;
+        match self.lane().stream_mut().bare() {
+            Some(_) => count,
+            None => count + count.div_ceil(PIECE) * AROUND,
+        }
     }
 }
 

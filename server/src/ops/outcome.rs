@@ -33,7 +33,7 @@ pub enum Outcome {
     NoProxyHeader,
     /// There was no place for it.
     Shed,
-    /// A route or an access program turned it away.
+    /// A route, an access program or the terms of its key turned it away.
     Rejected,
     /// Neither side said anything for as long as the service allows.
     IdleTimeout,

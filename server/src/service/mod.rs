@@ -106,11 +106,12 @@ impl Service {
         }
     }
 
-    /// Whether the client that exposes it wants TLS to be terminated here.
-    pub fn is_terminated(&self) -> bool {
+    /// Whether the client that exposes it wants TLS to be terminated here; `None` where none has come in
+    /// time to say so.
+    pub async fn is_terminated(&self) -> Option<bool> {
         match &self.target {
-            Target::Tunnel(tunnel) => tunnel.exposure().is_some_and(|one| one.terminates()),
-            Target::Upstreams(_) | Target::Exec(_) | Target::Pass(_) => false,
+            Target::Tunnel(tunnel) => tunnel.exposure()?.terminates(self.connect).await,
+            Target::Upstreams(_) | Target::Exec(_) | Target::Pass(_) => Some(false),
         }
     }
 

@@ -226,6 +226,24 @@ fn a_connection_that_ends_is_restored_with_lanes_of_its_own() {
     });
 }
 
+/// Its numbers begin by its clock.
+#[test]
+fn a_server_that_comes_back_with_an_earlier_clock_has_new_visitors() {
+    let mut edge = Edge::open();
+    let home = Home::with(edge.address, &BOTH);
+    let _client = start(&home, &["name:a", "--to", &echo().to_string()]);
+    on_server(async {
+        for (epoch, visitor) in [(1_000_000, 1_000_001), (500_000, 500_001)] {
+            let mut control = edge.control().await;
+            edge.forget_lanes();
+            greet(&mut control, epoch, 1).await;
+            let (_, mut lane) = edge.lane().await;
+            lane.bring(visitor, 0, b"").await;
+            assert_eq!(lane.frame().await, Some(Frame::Taken), "{epoch}");
+        }
+    });
+}
+
 #[test]
 fn final_words_have_their_exit_codes() {
     for (said, code, words) in [

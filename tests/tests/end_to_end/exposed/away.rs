@@ -139,6 +139,22 @@ fn what_is_taken_from_a_key_is_closed_and_what_is_given_is_opened() {
 }
 
 #[test]
+fn a_key_whose_time_is_over_exposes_no_more() {
+    let service = TcpService::named("laptop");
+    let mut exposing = Exposing::with("expose = \"60s\"", service.address(), &[]);
+    let (entrance, file) = (entrance(&exposing), exposing.server.clients_file());
+    let text = std::fs::read_to_string(&file).expect("read");
+    let over = text.replace("[[client]]\n", "[[client]]\nuntil = \"2020-01-01T00:00:00Z\"\n");
+    assert_ne!(over, text);
+    std::fs::write(&file, over).expect("written");
+    exposing.server.until_free(&entrance);
+    std::fs::write(&file, text).expect("written");
+    exposing.server.until_held(&entrance);
+    assert!(exposing.process.exited().is_none(), "it waits for better times");
+    assert_eq!(visitor(&exposing, b"hi").join().expect("served").0, b"laptop");
+}
+
+#[test]
 fn a_visitor_who_leaves_while_he_waits_is_forgotten() {
     let service = TcpService::named("laptop");
     let mut exposing = Exposing::with("expose = \"60s\"", service.address(), &[]);

@@ -4,6 +4,7 @@ mod away;
 mod crowd;
 mod cut;
 mod held;
+mod insider;
 mod local_server;
 mod names;
 mod through;

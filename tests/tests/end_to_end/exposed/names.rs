@@ -20,9 +20,20 @@ struct Named {
 
 /// Exposes the service at `to` as this name.
 fn named(entrance: &str, to: SocketAddr, certified: &[&str], args: &[&str]) -> Named {
+    named_with("", entrance, to, certified, args)
+}
+
+/// `more` follows `[timeouts]` in posternd's configuration.
+fn named_with(
+    more: &str,
+    entrance: &str,
+    to: SocketAddr,
+    certified: &[&str],
+    args: &[&str],
+) -> Named {
     let scratch = Scratch::new();
     certify(&scratch, certified);
-    let server = Posternd::start(&scratch, &exposing_config(""));
+    let server = Posternd::start(&scratch, &exposing_config(more));
     let invite = server.invite("laptop", &["--expose", entrance]);
     let client = Client::join(&scratch, "laptop", &invite);
     let to = to.to_string();
@@ -128,4 +139,41 @@ fn a_name_waits_for_its_client() {
         let lines = named.server.events("connection");
         lines.into_iter().find(|line| line["route"] == "exposed" && line["service"] == entrance)
     });
+}
+
+#[test]
+fn a_visitor_of_a_name_that_ends_here_is_told_so_while_its_client_is_away() {
+    let service = TcpService::named("laptop");
+    let (name, entrance) = ("laptop.example.com", "sni:laptop.example.com");
+    let certified = ["ssh.example.com", name];
+    let mut named =
+        named_with("expose = \"1s\"", entrance, service.address(), &certified, &["--terminate"]);
+    named.server.until_held(entrance);
+    named.process.signal(rustix::process::Signal::KILL);
+    named.process.wait();
+    named.server.until_free(entrance);
+    let trusted = named.scratch.path("tls.crt");
+    let page = TlsClient::connect(connect(named.server.address()), name, &trusted).get("/");
+    assert!(page.starts_with("HTTP/1.1 503 Service Unavailable\r\n"), "{page}");
+}
+
+/// The server does not know yet what its client wants, and must not guess.
+#[test]
+fn a_visitor_of_a_name_that_ends_here_waits_when_the_server_comes_back() {
+    let laptop = Scratch::new();
+    let nginx = Nginx::start(&laptop);
+    let (name, entrance) = ("laptop.example.com", "sni:laptop.example.com");
+    let certified = ["ssh.example.com", name];
+    let mut named =
+        named_with("expose = \"60s\"", entrance, nginx.http(), &certified, &["--terminate"]);
+    named.server.until_held(entrance);
+    named.process.signal(rustix::process::Signal::STOP);
+    named.server.end(rustix::process::Signal::KILL);
+    named.server.again();
+    let (server, trusted) = (named.server.address(), named.scratch.path("tls.crt"));
+    let visitor = std::thread::spawn(move || get(server, name, &trusted));
+    // He is there before the client is.
+    std::thread::sleep(std::time::Duration::from_millis(500));
+    named.process.signal(rustix::process::Signal::CONT);
+    assert_eq!(visitor.join().expect("served"), postern_tests::nginx::PAGE);
 }

@@ -85,6 +85,22 @@ fn a_service_that_speaks_first() {
     visitor.read_exact(&mut banner[..4]).expect("an echo");
 }
 
+/// Also what goes along with the visitor.
+#[test]
+fn every_byte_is_counted() {
+    let service = TcpService::echo_after_eof();
+    let exposing = Exposing::start(service.address(), &[]);
+    let entrance = format!("tcp:{}", exposing.door.port());
+    let mut visitor = exposing.visit();
+    visitor.write_all(b"hi there").expect("sent");
+    visitor.shutdown(Shutdown::Write).expect("ended");
+    assert_eq!(read_all(&mut visitor).bytes, b"hi there");
+    // Probes are visitors, too, with other words.
+    exposing
+        .server
+        .connection(|line| line["service"] == entrance && line["up"] == 8 && line["down"] == 8);
+}
+
 /// A service that reads first bytes, and then resets.
 fn resetting() -> TcpService {
     TcpService::start(|mut stream| {

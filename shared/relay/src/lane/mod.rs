@@ -2,33 +2,26 @@
 //! ([`postern_shared::expose::lane`]), so that the connection itself outlives him. What is not ended in order
 //! on both ways makes it useless, and closing it is then a reset to the other end. Knows no visitor.
 
+mod apology;
+mod splice;
+
 use std::cell::RefCell;
-use std::fmt;
 use std::io::{self, IoSlice};
-use std::num::NonZeroUsize;
-use std::os::fd::OwnedFd;
 use std::pin::Pin;
 use std::task::{Context, Poll, ready};
-use std::time::Duration;
 
 use postern_shared::expose::lane::{Frame, HEADER, MOST_DATA, Opening};
 use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt, ReadBuf};
-use tokio::time::{Sleep, sleep};
+
+use apology::Apology;
 
 use crate::leg::Leg;
-use crate::wire::Wire;
 
 /// What is read ahead with a header: small exchanges take one syscall.
 const AHEAD: usize = 16 * 1024;
 
 /// After so long a body only the header is read ahead: what follows it is likely to go through a pipe.
 const LONG: usize = 32 * 1024;
-
-/// Enough to tell in which protocol somebody speaks.
-const WORDS: usize = 64;
-
-/// How long somebody whose service cannot be reached has to say in which protocol he wants to be told.
-const SPEAKS: Duration = Duration::from_millis(250);
 
 thread_local! {
     static SCRATCH: RefCell<Box<[u8]>> = RefCell::new(vec![0; AHEAD].into_boxed_slice());
@@ -47,22 +40,6 @@ pub struct Lane<S> {
     last: usize,
     /// Where the other end may say that the service cannot be reached.
     apology: Option<Box<Apology>>,
-}
-
-/// What is read in the place of a service that cannot be reached.
-struct Apology {
-    /// What was said to the service first.
-    words: Vec<u8>,
-    /// What to answer to that; nothing makes it a reset.
-    answer: fn(&[u8]) -> Option<Vec<u8>>,
-    /// Who has said nothing by then is reset.
-    patience: Option<Pin<Box<Sleep>>>,
-}
-
-impl fmt::Debug for Apology {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Apology").finish_non_exhaustive()
-    }
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -135,8 +112,7 @@ impl<S: Leg> Lane<S> {
     /// Has an answer to the first words that are said read where the other end says that the service cannot be
     /// reached; without one that is a reset. `words` were said already.
     pub fn apologise(&mut self, words: &[u8], answer: fn(&[u8]) -> Option<Vec<u8>>) {
-        let apology = Apology { words: words.to_vec(), answer, patience: None };
-        self.apology = Some(Box::new(apology));
+        self.apology = Some(Box::new(Apology::new(words, answer)));
     }
 
     /// Sends frames as they are, between others.
@@ -195,10 +171,9 @@ impl<S: Leg> Lane<S> {
     /// Reads until so many bytes lie ahead; `false` where the connection ends before.
     fn poll_ahead(&mut self, cx: &mut Context<'_>, count: usize) -> Poll<io::Result<bool>> {
         while self.rest().len() < count {
-            if self.rest().is_empty() {
-                self.ahead.clear();
-                self.given = 0;
-            }
+            // What is left is part of a header: a peer whose reads always end in one must not have it pile up.
+            self.ahead.drain(..self.given);
+            self.given = 0;
             let most = if self.last >= LONG { count - self.rest().len() } else { AHEAD };
             let Lane { stream, ahead, .. } = self;
             let read = SCRATCH.with_borrow_mut(|scratch| {
@@ -219,7 +194,8 @@ impl<S: Leg> Lane<S> {
     fn poll_to_data(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         while self.reading == Reading::Header {
             match ready!(self.poll_frame(cx))? {
-                Some(Frame::Data(_) | Frame::Fin) => {}
+                // The service has been reached.
+                Some(Frame::Data(_) | Frame::Fin) => self.apology = None,
                 Some(Frame::Failed) => self.reading = Reading::Failed,
                 Some(Frame::Open(_) | Frame::Taken | Frame::Passed) => {
                     return Poll::Ready(Err(foreign()));
@@ -235,12 +211,8 @@ impl<S: Leg> Lane<S> {
     fn poll_apology(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         let reset = || Poll::Ready(Err(io::ErrorKind::ConnectionReset.into()));
         let Some(apology) = &mut self.apology else { return reset() };
-        if apology.words.is_empty() && self.writing != Writing::Ended {
-            // He may be about to speak: what he says wakes whoever reads here, too.
-            let patience = apology.patience.get_or_insert_with(|| Box::pin(sleep(SPEAKS)));
-            ready!(patience.as_mut().poll(cx));
-        }
-        let Some(answer) = (apology.answer)(&apology.words) else { return reset() };
+        let is_all = self.writing == Writing::Ended;
+        let Some(answer) = ready!(apology.poll_answer(cx, is_all)) else { return reset() };
         self.ahead.splice(self.given..self.given, answer.iter().copied());
         self.apology = None;
         self.reading = Reading::Data(answer.len());
@@ -337,10 +309,8 @@ impl<S: Leg> AsyncWrite for Lane<S> {
         if buf.is_empty() {
             return Poll::Ready(Ok(0));
         }
-        if let Some(apology) = &mut lane.apology
-            && apology.words.is_empty()
-        {
-            apology.words.extend(buf.iter().take(WORDS));
+        if let Some(apology) = &mut lane.apology {
+            apology.hear(buf);
         }
         loop {
             match lane.writing {
@@ -400,63 +370,5 @@ impl<S: Leg> AsyncWrite for Lane<S> {
     }
 }
 
-impl<S: Leg> Leg for Lane<S> {
-    fn wire(&self) -> &Wire {
-        self.stream.wire()
-    }
-
-    fn bare(&mut self) -> Option<&mut Wire> {
-        None
-    }
-
-    fn can_splice(&mut self) -> bool {
-        self.stream.can_splice()
-    }
-
-    fn poll_splice_into(
-        &mut self,
-        cx: &mut Context<'_>,
-        pipe: &OwnedFd,
-        most: usize,
-    ) -> Poll<io::Result<Option<NonZeroUsize>>> {
-        ready!(self.poll_to_data(cx))?;
-        match self.reading {
-            Reading::Data(left) if self.rest().is_empty() => {
-                let spliced = ready!(self.stream.poll_splice_into(cx, pipe, most.min(left)))?;
-                if let Some(count) = spliced {
-                    self.took(left, count.get());
-                }
-                Poll::Ready(Ok(spliced))
-            }
-            Reading::Data(_) | Reading::Header | Reading::Failed | Reading::Ended => {
-                Poll::Ready(Ok(None))
-            }
-        }
-    }
-
-    /// All of a pipe's bytes are one body, however many calls they take.
-    fn poll_splice_from(
-        &mut self,
-        cx: &mut Context<'_>,
-        pipe: &OwnedFd,
-        most: usize,
-    ) -> Poll<io::Result<usize>> {
-        loop {
-            match self.writing {
-                Writing::Header => self.begin(most),
-                Writing::Begun { header, sent, then } => {
-                    let rest = header.get(sent..).unwrap_or_default();
-                    let count = ready!(self.stream.wire().poll_write_last(cx, rest))?;
-                    self.begun(header, sent + count, then);
-                }
-                Writing::Data(left) => {
-                    let spliced = self.stream.poll_splice_from(cx, pipe, most.min(left));
-                    let count = ready!(spliced)?;
-                    self.wrote(left, count);
-                    return Poll::Ready(Ok(count));
-                }
-                Writing::Ended => return Poll::Ready(Err(io::ErrorKind::BrokenPipe.into())),
-            }
-        }
-    }
-}
+#[cfg(test)]
+mod tests;
