@@ -184,6 +184,7 @@ impl Control<'_> {
         let (client, server) = (self.client.clone(), self.clients.server);
         let (pool, key) = self.house.gate.pools.open(client, self.peer, &server);
         pool.count_visitors_by(exposures.visitors_of(&hello.instance));
+        self.house.gate.pools.replace_by(&pool);
         let epoch = exposures.next_epoch();
         let number = pool.number;
         self.run = Some(Run { pool, hello, epoch });

@@ -71,6 +71,20 @@ impl Pools {
         (pool, key)
     }
 
+    /// Closes those that the same run of a client's program had before, and has lost: whoever comes back should
+    /// not have to wait until that is noticed.
+    pub(super) fn replace_by(&self, pool: &Pool) {
+        let all = self.0.read().unwrap_or_else(PoisonError::into_inner);
+        let lost = |other: &&Arc<Pool>| {
+            other.number != pool.number
+                && other.client.name == pool.client.name
+                && other.counts_with(pool)
+        };
+        let lost: Vec<_> = all.values().filter(lost).cloned().collect();
+        drop(all);
+        lost.iter().for_each(|lost| self.close(lost));
+    }
+
     /// How many lanes a client has, by all of its control connections.
     pub(crate) fn lanes_of(&self, client: &Client) -> usize {
         let all = self.0.read().unwrap_or_else(PoisonError::into_inner);

@@ -31,6 +31,15 @@ fn world(permit: &str, more: &str) -> (Scratch, Posternd, String) {
 
 impl Insider {
     fn enter(scratch: &Scratch, server: &Posternd, invite: &str) -> (Insider, Welcome) {
+        Insider::enter_as(random(), scratch, server, invite)
+    }
+
+    fn enter_as(
+        instance: [u8; 16],
+        scratch: &Scratch,
+        server: &Posternd,
+        invite: &str,
+    ) -> (Insider, Welcome) {
         let mut knocker = Knocker::new(invite);
         knocker.header.intent = Intent::Expose;
         let server = server.address();
@@ -39,7 +48,7 @@ impl Insider {
         let letters = knocker.letters(Carrier::Tls, &tls.exporter());
         tls.write_all(&letters).expect("sent");
         let mut insider = Insider { tls, knocker, server, heard: Vec::new() };
-        insider.say(&FromClient::Hello(Hello { instance: random(), epoch: 0 }));
+        insider.say(&FromClient::Hello(Hello { instance, epoch: 0 }));
         let FromServer::Welcome(welcome) = insider.hear() else { panic!("no welcome") };
         (insider, welcome)
     }
@@ -108,7 +117,8 @@ fn a_number_that_means_another_entrance_lets_go_of_the_first() {
 #[test]
 fn no_client_has_more_lanes_than_it_may() {
     let (scratch, server, invite) = world("tcp:10", "[limits]\nconnections = 128\n");
-    let (insider, welcome) = Insider::enter(&scratch, &server, &invite);
+    let run = random();
+    let (insider, welcome) = Insider::enter_as(run, &scratch, &server, &invite);
     assert_eq!(welcome.most_lanes, 64);
     let lanes: Vec<_> = (1..=68).map(|number| insider.lane(&welcome, number)).collect();
     let statuses: Vec<_> = lanes.iter().map(|(_, status)| *status).collect();
@@ -117,6 +127,9 @@ fn no_client_has_more_lanes_than_it_may() {
     // Also where it comes a second time.
     let (again, welcome) = Insider::enter(&scratch, &server, &invite);
     assert_eq!(again.lane(&welcome, 1).1, Status::Busy);
+    // The same run has come back, and lost what it had.
+    let (back, welcome) = Insider::enter_as(run, &scratch, &server, &invite);
+    assert_eq!(back.lane(&welcome, 1).1, Status::Ok);
 }
 
 /// Ports stay bound while their client is away, but not without end.
