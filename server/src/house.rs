@@ -284,9 +284,12 @@ impl Tunnels {
             waker: OnceLock::new(),
         });
         let mut table = self.table();
-        if let Some(most) = tunnel.holder.terms().max_tunnels {
+        // A control connection is none of them: one that is dead and not known to be would keep out the next.
+        if let (Some(most), Some(_)) = (tunnel.holder.terms().max_tunnels, &tunnel.service) {
             // By name: one client may have two keys.
-            let same = |other: &&Arc<Tunnel>| other.holder.is_same_as(&tunnel.holder);
+            let same = |other: &&Arc<Tunnel>| {
+                other.service.is_some() && other.holder.is_same_as(&tunnel.holder)
+            };
             if table.values().filter(same).count() >= most {
                 return None;
             }

@@ -16,6 +16,7 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::time::{Instant, interval, sleep_until, timeout};
 use tracing::{info, warn};
 
+use super::doors::Shut;
 use super::exposure::{Claim, Denied, Exposure};
 use super::pool::Pool;
 use crate::gate::{Client, Clients, Holder};
@@ -50,6 +51,8 @@ struct Control<'a> {
     /// Once it has said who it is.
     run: Option<Run>,
     open: Vec<Open>,
+    /// The last word on offers that were refused.
+    refused: Vec<(u16, Refusal)>,
     /// Until the next look it may make so many offers more: each costs more than saying it.
     offers: u16,
     /// By these its permits were looked at.
@@ -81,6 +84,7 @@ pub(crate) async fn serve(
         entry,
         run: None,
         open: Vec::new(),
+        refused: Vec::new(),
         offers: MOST_OFFERS,
         clients: house.gate.clients(),
     };
@@ -159,6 +163,10 @@ impl Control<'_> {
                 self.note(id, health);
                 return Ok(None);
             }
+            (FromClient::OfferOfUnknown(id), _) => {
+                let why = Refusal::UnknownKind;
+                return Ok(Some(FromServer::Refused { id, why }));
+            }
             // Out of turn, or of a version to come.
             (FromClient::Hello(_) | FromClient::Unknown, _)
             | (FromClient::Offer(_) | FromClient::Health { .. }, None) => return Ok(None),
@@ -169,14 +177,25 @@ impl Control<'_> {
             Ok(at) => {
                 let at = at.iter().map(SocketAddr::to_string).collect::<Vec<_>>().join(",");
                 info!(client = self.client.name, entrance = %offer.entrance, at, "exposed");
+                self.refused.retain(|(other, _)| *other != id);
                 FromServer::Opened { id, at }
             }
             Err(Denied::Refused(why)) => {
-                warn!(client = self.client.name, entrance = %offer.entrance, %why, "not exposed");
+                if self.is_news(id, why) {
+                    warn!(client = self.client.name, entrance = %offer.entrance, %why, "not exposed");
+                }
+                let number = id.min(MOST_OFFERS);
+                self.refused.retain(|(other, _)| *other != number);
+                self.refused.push((number, why));
                 FromServer::Refused { id, why }
             }
             Err(Denied::Superseded) => return Err(Gone::Superseded),
         }))
+    }
+
+    /// Clients offer again and again what they were refused.
+    fn is_news(&self, id: u16, why: Refusal) -> bool {
+        !self.refused.contains(&(id.min(MOST_OFFERS), why))
     }
 
     fn welcome(&mut self, hello: Hello) -> FromServer {
@@ -234,12 +253,15 @@ impl Control<'_> {
         exposure.claim(&claim)?;
         let opened = match self.house.doors() {
             Some(doors) => doors.open(self.house, &offer.entrance),
-            None => Err(Refusal::CannotListen),
+            None => Err(Refusal::CannotListen.into()),
         };
         let at = match opened {
             Ok(at) => at,
-            Err(why) => {
+            Err(Shut { why, error }) => {
                 exposure.release(&run.pool);
+                if let (Some(error), true) = (error, self.is_news(offer.id, why)) {
+                    warn!(%error, "an entrance cannot be opened");
+                }
                 return refuse(why);
             }
         };

@@ -9,14 +9,27 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use postern_shared::expose::control::Refusal;
 use postern_shared::expose::{Entrance, Permit};
-use tracing::{error, info, warn};
+use tracing::{error, info};
 
 use super::Exposures;
 use crate::gate::Clients;
 use crate::house::House;
-use crate::listen::Listeners;
+use crate::listen::{BindError, Listeners};
 use crate::policy::Policy;
 use crate::workers::Workers;
+
+/// Why an entrance cannot be opened.
+#[derive(Debug)]
+pub(super) struct Shut {
+    pub(super) why: Refusal,
+    pub(super) error: Option<BindError>,
+}
+
+impl From<Refusal> for Shut {
+    fn from(why: Refusal) -> Shut {
+        Shut { why, error: None }
+    }
+}
 
 /// What doors are opened with.
 #[derive(Debug)]
@@ -70,24 +83,24 @@ impl Doors {
     }
 
     /// The addresses of an entrance that is offered; none where it has no port of its own.
-    pub fn open(
+    pub(super) fn open(
         &self,
         house: &Arc<House>,
         entrance: &Entrance,
-    ) -> Result<Vec<SocketAddr>, Refusal> {
+    ) -> Result<Vec<SocketAddr>, Shut> {
         let _one = self.opening();
         let (policy, clients) = (house.policy(), house.gate.clients());
         let mut all = Vec::new();
         for address in addresses(&policy, entrance) {
             if policy.listen.iter().any(|listen| listen.port() == address.port()) {
-                return Err(Refusal::PortTaken);
+                return Err(Shut { why: Refusal::PortTaken, error: None });
             }
             match self.listeners.open_door(address, policy.backlog, house, &self.workers) {
                 Ok(Some(_) | None) => all.push(address),
                 Err(error) => {
-                    warn!(%error, "an entrance cannot be opened");
                     let is_taken = error.kind() == io::ErrorKind::AddrInUse;
-                    return Err(if is_taken { Refusal::PortTaken } else { Refusal::CannotListen });
+                    let why = if is_taken { Refusal::PortTaken } else { Refusal::CannotListen };
+                    return Err(Shut { why, error: Some(error) });
                 }
             }
         }

@@ -25,6 +25,8 @@ const MOST: usize = 1024;
 pub enum FromClient {
     Hello(Hello),
     Offer(Offer),
+    /// An offer of an entrance that is of no known kind.
+    OfferOfUnknown(u16),
     /// To be answered with the same number.
     Ping(u64),
     Health {
@@ -124,6 +126,8 @@ pub enum Refusal {
     NotTerminated,
     #[error("too many entrances for one client")]
     TooMany,
+    #[error("the server does not know this kind of entrance")]
+    UnknownKind,
 }
 
 /// Why a control connection ends for good.
@@ -171,6 +175,9 @@ impl FromClient {
                 entrance.write(&mut body);
                 (kind::OFFER, body)
             }
+            FromClient::OfferOfUnknown(id) => {
+                (kind::OFFER, [&id.to_be_bytes()[..], &[0, 0, 1, b'?']].concat())
+            }
             FromClient::Ping(number) => (kind::PING, number.to_be_bytes().to_vec()),
             FromClient::Health { id, health } => {
                 (kind::HEALTH, [&id.to_be_bytes()[..], &[health.code()]].concat())
@@ -193,8 +200,11 @@ impl FromClient {
                 kind::OFFER => {
                     let id = body.u16()?;
                     let flags = body.u8()?;
-                    let entrance = Entrance::read(body)?;
-                    FromClient::Offer(Offer { id, entrance, terminate: flags & TERMINATE != 0 })
+                    let terminate = flags & TERMINATE != 0;
+                    match Entrance::read(body) {
+                        Some(entrance) => FromClient::Offer(Offer { id, entrance, terminate }),
+                        None => FromClient::OfferOfUnknown(id),
+                    }
                 }
                 kind::PING => FromClient::Ping(u64::from_be_bytes(body.array()?)),
                 kind::HEALTH => {
@@ -317,6 +327,7 @@ codes!(Refusal {
     NoCertificate = 5,
     NotTerminated = 6,
     TooMany = 7,
+    UnknownKind = 8,
 });
 
 #[cfg(test)]
@@ -332,6 +343,7 @@ mod tests {
             FromClient::Hello(Hello { instance: [7; 16], epoch: 9 }),
             offer(0, "tcp:80", false),
             offer(1, "sni:laptop.example.com", true),
+            FromClient::OfferOfUnknown(2),
             FromClient::Ping(u64::MAX),
             FromClient::Health { id: 3, health: Health::LocalDown },
         ]
@@ -375,7 +387,7 @@ mod tests {
             assert_eq!(heard, Parsed::Message(said, bytes.len()));
             count += 1;
         }
-        assert_eq!(count, 12);
+        assert_eq!(count, 13);
     }
 
     #[test]
