@@ -101,13 +101,16 @@ pub(crate) async fn admit(
     policy.liveness.watch(client.wire());
     let acknowledgement = entrant.acknowledgement(Status::Ok).map(Vec::from).unwrap_or_default();
     if let Errand::Wait(pool) = errand {
-        if house.gate.pools.lanes_of(&pool.client) >= policy.limits.lanes_per_key() {
+        // Counted before it is asked how many there are: others are coming, too.
+        let berth = pool.berth(seat);
+        if house.gate.pools.lanes_of(&pool.client) > policy.limits.lanes_per_key() {
+            drop(berth);
             entrant.part(client, Status::Busy).await;
             return Err(Outcome::Shed);
         }
         record.quiet = true;
         say(&mut client, &acknowledgement).await?;
-        pool.park(Lane::new(client), seat);
+        pool.park(Lane::new(client), berth);
         return Err(Outcome::Pooled);
     }
     let Some(entry) = house.tunnels().enter(&entrant, record.service.clone(), peer) else {

@@ -57,6 +57,7 @@ impl Pools {
             keys: Keys::of(&key, server),
             window: Mutex::default(),
             idle: Mutex::default(),
+            lanes: Arc::default(),
             busy: AtomicUsize::new(0),
             waiting: AtomicUsize::new(0),
             is_over: AtomicBool::new(false),
@@ -89,7 +90,7 @@ impl Pools {
     pub(crate) fn lanes_of(&self, client: &Client) -> usize {
         let all = self.0.read().unwrap_or_else(PoisonError::into_inner);
         let own = all.values().filter(|pool| pool.client.name == client.name);
-        own.map(|pool| pool.counts()).map(|(idle, busy)| idle + busy).sum()
+        own.map(|pool| pool.lanes.load(Ordering::SeqCst)).sum()
     }
 
     /// No lane comes to it any more, and those that wait are closed.
@@ -109,6 +110,8 @@ pub struct Pool {
     pub(crate) keys: Keys,
     window: Mutex<Window>,
     idle: Mutex<Vec<Parked>>,
+    /// All that there are, those that are just coming too.
+    lanes: Arc<AtomicUsize>,
     busy: AtomicUsize,
     /// Visitors who found no lane.
     waiting: AtomicUsize,
@@ -123,11 +126,24 @@ pub struct Pool {
     visitors: OnceLock<Arc<AtomicU64>>,
 }
 
+/// A lane's place, for as long as it lives.
+#[derive(Debug)]
+pub(crate) struct Berth {
+    _seat: Seat,
+    lanes: Arc<AtomicUsize>,
+}
+
+impl Drop for Berth {
+    fn drop(&mut self) {
+        self.lanes.fetch_sub(1, Ordering::SeqCst);
+    }
+}
+
 /// A lane that waits.
 #[derive(Debug)]
 struct Parked {
     lane: Lane<Stream>,
-    seat: Seat,
+    berth: Berth,
     /// The thread on whose reactor it is.
     home: ThreadId,
 }
@@ -138,9 +154,15 @@ impl Pool {
         self.window.lock().unwrap_or_else(PoisonError::into_inner).admit(u64::from(number))
     }
 
+    /// A place for a lane that is coming.
+    pub(crate) fn berth(&self, seat: Seat) -> Berth {
+        self.lanes.fetch_add(1, Ordering::SeqCst);
+        Berth { _seat: seat, lanes: self.lanes.clone() }
+    }
+
     /// Has a lane wait for a visitor; one that comes too late is closed.
-    pub(crate) fn park(&self, lane: Lane<Stream>, seat: Seat) {
-        let parked = Parked { lane, seat, home: std::thread::current().id() };
+    pub(crate) fn park(&self, lane: Lane<Stream>, berth: Berth) {
+        let parked = Parked { lane, berth, home: std::thread::current().id() };
         {
             let mut idle = self.idle();
             // Under the lock: whoever closes the pool empties it after saying so.
@@ -158,7 +180,7 @@ impl Pool {
     pub(super) fn take(self: &Arc<Pool>) -> Option<Leased> {
         let here = std::thread::current().id();
         loop {
-            let Parked { mut lane, seat, home } = {
+            let Parked { mut lane, berth, home } = {
                 let mut idle = self.idle();
                 let own = idle.iter().rev().take(LOOKED_AT).position(|lane| lane.home == here);
                 // The one that waited least: the others may go.
@@ -169,7 +191,7 @@ impl Pool {
                 continue;
             }
             self.busy.fetch_add(1, Ordering::Relaxed);
-            return Some(Leased { held: Some((lane, seat)), pool: self.clone() });
+            return Some(Leased { held: Some((lane, berth)), pool: self.clone() });
         }
     }
 
@@ -286,7 +308,7 @@ impl Drop for Waiting {
 #[derive(Debug)]
 pub struct Leased {
     /// `None` only while it is dropped.
-    held: Option<(Lane<Stream>, Seat)>,
+    held: Option<(Lane<Stream>, Berth)>,
     pub(super) pool: Arc<Pool>,
 }
 
@@ -310,8 +332,8 @@ impl Leased {
 
     /// For another visitor: nothing was said on it.
     pub(super) fn give_back(mut self) {
-        if let Some((lane, seat)) = self.held.take() {
-            self.pool.park(lane, seat);
+        if let Some((lane, berth)) = self.held.take() {
+            self.pool.park(lane, berth);
         }
     }
 
@@ -330,11 +352,11 @@ impl Leased {
 impl Drop for Leased {
     fn drop(&mut self) {
         self.pool.busy.fetch_sub(1, Ordering::Relaxed);
-        if let Some((mut lane, seat)) = self.held.take()
+        if let Some((mut lane, berth)) = self.held.take()
             && lane.is_spent()
         {
             lane.renew();
-            self.pool.park(lane, seat);
+            self.pool.park(lane, berth);
         }
     }
 }
