@@ -4,10 +4,10 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
+use postern_relay::{Guest, Lane, Leg};
 use postern_shared::hello::ClientHello;
 use postern_shared::knock::Status;
 use postern_shared::sniff::{LETTERS, Protocol};
-use tokio::io::AsyncWriteExt;
 use tokio::time::timeout;
 
 use crate::expose;
@@ -24,7 +24,6 @@ use crate::stage::{Errand, Stage};
 use crate::stream::Stream;
 use crate::sys;
 use crate::tls::Identity;
-use postern_relay::{Guest, Lane, Leg};
 
 /// For the handshake of a hello that knocked: a key holder's own, so a slow network's time and no more.
 const FINISH: Duration = Duration::from_secs(10);
@@ -109,7 +108,7 @@ pub(crate) async fn admit(
             return Err(Outcome::Shed);
         }
         record.quiet = true;
-        say(&mut client, &acknowledgement).await?;
+        client.say(&acknowledgement, FINISH).await.map_err(|_| Outcome::ClientReset)?;
         pool.park(Lane::new(client), berth);
         return Err(Outcome::Pooled);
     }
@@ -123,7 +122,7 @@ pub(crate) async fn admit(
         if !house.still_knows(&holder) {
             return Err(Outcome::Revoked);
         }
-        say(&mut client, &acknowledgement).await?;
+        client.say(&acknowledgement, FINISH).await.map_err(|_| Outcome::ClientReset)?;
         let exposing = expose::serve(house, &holder, peer, client, first_up, &entry);
         // It lasts for days, and is larger than what leads there.
         return Err(Box::pin(exposing).await);
@@ -168,17 +167,6 @@ pub(crate) async fn admit(
         }
         Err(Apart::ClientReset) => Err(Outcome::ClientReset),
         Err(Apart::HandedOver) => Err(Outcome::HandedOver),
-    }
-}
-
-async fn say(client: &mut Stream, words: &[u8]) -> Result<(), Outcome> {
-    let said = async {
-        client.write_all(words).await?;
-        client.flush().await
-    };
-    match timeout(FINISH, said).await {
-        Ok(Ok(())) => Ok(()),
-        Ok(Err(_)) | Err(_) => Err(Outcome::ClientReset),
     }
 }
 

@@ -7,6 +7,7 @@ use std::pin::pin;
 use std::sync::Arc;
 use std::time::Duration;
 
+use postern_relay::{ReadAhead, Wire};
 use tokio::time::timeout;
 use tokio_rustls::TlsStream;
 
@@ -26,7 +27,6 @@ use crate::service::{Dialing, Failure, Service};
 use crate::stage::{Judged, Stage};
 use crate::tls::{self, Inward};
 use crate::visit::{left_by_website, turn_away, visit};
-use postern_relay::{ReadAhead, Wire};
 
 /// What nginx gives a TLS handshake (`client_header_timeout`): our own names should not stand out.
 const HANDSHAKE: Duration = Duration::from_secs(60);

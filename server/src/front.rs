@@ -4,6 +4,7 @@
 
 use std::io;
 
+use postern_relay::Wire;
 use postern_shared::hello::MAX_HELLO;
 use rustix::io::Errno;
 use rustix::net::{RecvFlags, recv};
@@ -11,7 +12,6 @@ use tokio::io::AsyncReadExt;
 
 use crate::stream::Stream;
 use crate::sys;
-use postern_relay::Wire;
 
 /// First bytes looked at, at the most: nobody asks for more than a ClientHello can have.
 const MOST: usize = MAX_HELLO;

@@ -5,6 +5,7 @@ use std::future::Future;
 use std::path::Path;
 use std::time::Duration;
 
+use postern_relay::{Guest, Leg, Moved, Relay, Wire};
 use tokio::io::AsyncWriteExt;
 use tokio::time::timeout;
 
@@ -17,8 +18,6 @@ use crate::service::{
     Child, Dialing, Failure, Load, Reached, Service, Taker, Target, Ticket, connect, header, spawn,
 };
 use crate::stream::Stream;
-use postern_relay::Wire;
-use postern_relay::{Guest, Leg, Moved, Relay};
 
 /// A client that is to be served.
 #[derive(Debug)]

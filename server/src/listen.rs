@@ -10,6 +10,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::Poll;
 use std::time::Duration;
 
+use postern_relay::Wire;
 use postern_relay::sys::on_reactor;
 use rustix::net::{SocketFlags, acceptfrom_with, getsockname};
 use socket2::{Domain, Protocol, Socket, Type};
@@ -23,7 +24,6 @@ use crate::house::House;
 use crate::inherit::Passed;
 use crate::policy::Policy;
 use crate::workers::Workers;
-use postern_relay::Wire;
 
 /// How long to let connections end when there is no descriptor for another one.
 const OUT_OF_DESCRIPTORS: Duration = Duration::from_millis(100);

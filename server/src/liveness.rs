@@ -3,9 +3,8 @@
 
 use std::time::Duration;
 
-use socket2::{SockRef, TcpKeepalive};
-
 use postern_relay::Wire;
+use socket2::{SockRef, TcpKeepalive};
 
 /// Probes that may stay unanswered before the connection is given up.
 const RETRIES: u32 = 6;

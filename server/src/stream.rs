@@ -9,13 +9,12 @@ use std::pin::Pin;
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
+use postern_relay::{Leg, ReadAhead, Wire};
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, ReadBuf};
 use tokio::time::timeout;
 use tokio_rustls::TlsStream;
 
 use crate::expose::Leased;
-
-use postern_relay::{Leg, ReadAhead, Wire};
 
 /// How long whoever is parted from has to take the last words.
 const FAREWELL: Duration = Duration::from_secs(2);
@@ -64,6 +63,15 @@ impl Stream {
             Stream::Tls(tls) => tls.get_mut().0.wire_mut().come_here(),
             Stream::Lane(leased) => leased.lane().stream_mut().come_here(),
         }
+    }
+
+    /// Says this; whoever does not take it in time is as good as gone.
+    pub(crate) async fn say(&mut self, words: &[u8], patience: Duration) -> io::Result<()> {
+        let said = async {
+            self.write_all(words).await?;
+            self.flush().await
+        };
+        timeout(patience, said).await?
     }
 
     /// Says some last words, and parts. His bytes are read meanwhile: closing a socket with unread ones sends

@@ -1,6 +1,7 @@
 //! The way of a visitor, from where he was routed to his service: reset and end reach him as they would
 //! without posternd.
 
+use postern_relay::Guest;
 use std::time::Duration;
 use tokio::io::AsyncWriteExt;
 use tokio::time::timeout;
@@ -15,7 +16,6 @@ use crate::policy::Policy;
 use crate::route::Rejection;
 use crate::service::Dialing;
 use crate::stage::Stage;
-use postern_relay::Guest;
 
 /// How long somebody who is turned away has to take the end of his connection.
 const FAREWELL: Duration = Duration::from_secs(2);

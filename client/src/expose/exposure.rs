@@ -1,5 +1,5 @@
 //! What the tasks of one `expose` share: what is offered, how the server is reached, and what is known of
-//! how it fares. Decides what a person is told of that, and when; opens nothing itself.
+//! how it fares. Decides what a person is told of that, and when; opens no connection itself.
 
 use std::cell::{Cell, RefCell};
 use std::net::SocketAddr;
@@ -56,24 +56,22 @@ pub(super) struct Exposure {
     said_of_lanes: RefCell<String>,
 }
 
-/// What an exposure is made of.
-pub(super) struct Parts {
-    pub(super) profile: Profile,
-    pub(super) key: ClientKey,
-    pub(super) at: Address,
-    pub(super) control: Way,
-    pub(super) lanes: Option<Way>,
-    pub(super) offerings: Vec<Offering>,
-    pub(super) most_lanes: usize,
-    pub(super) instance: [u8; 16],
-    pub(super) nothing: Input,
-}
-
 impl Exposure {
-    pub(super) fn new(parts: Parts) -> Exposure {
-        let Parts { profile, key, at, control, lanes, offerings, most_lanes, instance, nothing } =
-            parts;
-        Exposure {
+    /// A run of its own. It fails where the system has no randomness or no pipe left.
+    pub(super) fn new(
+        profile: Profile,
+        key: ClientKey,
+        at: Address,
+        (control, lanes): (Way, Option<Way>),
+        offerings: Vec<Offering>,
+        most_lanes: usize,
+    ) -> Result<Exposure, Error> {
+        let nothing =
+            Input::nothing().map_err(|error| Error::local("cannot use a pipe", &error))?;
+        let mut instance = [0; 16];
+        aws_lc_rs::rand::fill(&mut instance)
+            .map_err(|_| Error::Local("the system has no randomness".to_owned()))?;
+        Ok(Exposure {
             profile,
             key,
             at,
@@ -91,7 +89,7 @@ impl Exposure {
             pool: RefCell::new(None),
             said: RefCell::default(),
             said_of_lanes: RefCell::default(),
-        }
+        })
     }
 
     /// Whether this visitor has not been here yet.

@@ -41,10 +41,9 @@ use crate::profile::Profile;
 use crate::reach::{self, Reach};
 use crate::runtime::on_runtime;
 use crate::signals::Signals;
-use crate::stdio::Input;
 use backoff::Backoff;
 use control::End;
-use exposure::{Exposure, Parts, Way};
+use exposure::{Exposure, Way};
 use line::Line;
 use network::Network;
 use status::Desk;
@@ -83,14 +82,11 @@ pub fn expose(arguments: &Arguments) -> Result<ExitCode, Error> {
     let strict = arguments.strict;
     let work = async move {
         let key = profile.key.get(inherited).await?;
-        let nothing =
-            Input::nothing().map_err(|error| Error::local("cannot use a pipe", &error))?;
-        let instance = instance()?;
-        let parts =
-            Parts { profile, key, at, control, lanes, offerings, most_lanes, instance, nothing };
         let mut signals =
             Signals::listen().map_err(|error| Error::local("cannot take signals", &error))?;
-        let exposure = Rc::new(Exposure::new(parts));
+        let ways = (control, lanes);
+        let exposure = Exposure::new(profile, key, at, ways, offerings, most_lanes)?;
+        let exposure = Rc::new(exposure);
         tokio::select! {
             error = keep(&exposure, strict) => Err(error),
             never = attend(desk.as_ref(), &exposure) => match never {},
@@ -222,13 +218,6 @@ fn is_final(error: &Error) -> bool {
         | Error::Late { .. } => false,
         Error::OrTry { error, .. } => is_final(error),
     }
-}
-
-fn instance() -> Result<[u8; 16], Error> {
-    let mut instance = [0; 16];
-    aws_lc_rs::rand::fill(&mut instance)
-        .map_err(|_| Error::Local("the system has no randomness".to_owned()))?;
-    Ok(instance)
 }
 
 /// For waiting times: where there is no randomness they are as long as they can be.

@@ -5,6 +5,7 @@ use std::process::{Command, Output, Stdio};
 use std::time::Duration;
 
 use anyhow::{Context, bail, ensure};
+use postern_relay::wire::{Then, Wire};
 use postern_shared::hello::HostName;
 use postern_shared::invite::Invite;
 use postern_shared::knock::{Carrier, ClientKey};
@@ -15,7 +16,6 @@ use super::sshd::Sshd;
 use super::website::PAGE;
 use super::{Demo, say};
 use crate::tls::{Outward, Trust};
-use postern_relay::wire::{Then, Wire};
 
 /// Longer than any of it takes on a slow machine.
 const PATIENCE: Duration = Duration::from_secs(60);

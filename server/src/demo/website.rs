@@ -11,10 +11,10 @@ use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use hyper::{Request, Response, header};
 use hyper_util::rt::TokioIo;
+use postern_relay::Wire;
 use tokio::net::{TcpListener, TcpStream};
 
 use crate::tls::Inward;
-use postern_relay::Wire;
 
 /// What every visitor gets.
 pub(super) const PAGE: &str = "<!doctype html>\n<title>A quiet page</title>\n\

@@ -155,7 +155,7 @@ impl Control<'_> {
     }
 
     fn answer(&mut self, message: FromClient) -> Result<Option<FromServer>, Gone> {
-        let run = match (message, &self.run) {
+        let (offer, run) = match (message, &self.run) {
             (FromClient::Hello(hello), None) => return Ok(Some(self.welcome(hello))),
             (FromClient::Ping(number), _) => return Ok(Some(FromServer::Pong(number))),
             (FromClient::Offer(offer), Some(run)) => (offer, run.clone()),
@@ -171,7 +171,6 @@ impl Control<'_> {
             (FromClient::Hello(_) | FromClient::Unknown, _)
             | (FromClient::Offer(_) | FromClient::Health { .. }, None) => return Ok(None),
         };
-        let (offer, run) = run;
         let id = offer.id;
         Ok(Some(match self.open(&offer, &run) {
             Ok(at) => {
@@ -299,16 +298,16 @@ impl Control<'_> {
         pool.sweep();
         let clients = self.house.gate.clients();
         // Of a key that is gone it is told elsewhere.
-        let terms = clients.current(&self.client).map(|client| client.terms.clone());
-        let now = Timestamp::now();
-        if let Some(why) = terms.and_then(|terms| terms.refuse(now, self.peer.ip(), None)) {
+        let current = clients.current(&self.client);
+        let (now, from) = (Timestamp::now(), self.peer.ip());
+        let refused = current.as_ref().and_then(|client| client.terms.refuse(now, from, None));
+        if let Some(why) = refused {
             info!(client = self.client.name, why = why.name(), "its terms do not hold any more");
             return Err(Outcome::Rejected);
         }
         if Arc::ptr_eq(&clients, &self.clients) {
             return Ok(());
         }
-        let current = clients.current(&self.client);
         self.clients = clients;
         let may = |open: &Open| {
             current.as_ref().is_some_and(|client| client.permit(&open.exposure.entrance).is_some())
@@ -343,14 +342,7 @@ impl Control<'_> {
         for message in all {
             bytes.extend_from_slice(&message.encode());
         }
-        let said = async {
-            self.stream.write_all(&bytes).await?;
-            self.stream.flush().await
-        };
-        match timeout(PATIENCE, said).await {
-            Ok(Ok(())) => Ok(()),
-            Ok(Err(_)) | Err(_) => Err(Outcome::ClientReset),
-        }
+        self.stream.say(&bytes, PATIENCE).await.map_err(|_| Outcome::ClientReset)
     }
 
     /// Says why it ends, for good.

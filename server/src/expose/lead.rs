@@ -100,10 +100,9 @@ async fn offer(
         let found = tokio::select! {
             biased;
             lane = exposure.lane(until) => Some(lane.ok_or(Failure::Away)?),
-            answer = asked.answer(), if !asked.lanes.is_empty() => match answer {
-                Answer::Taken(leased) => return Ok(leased),
-                Answer::Passed => return Err(Failure::Untaken.into()),
-                Answer::Nobody => None,
+            answer = asked.answer(), if !asked.lanes.is_empty() => match answer? {
+                Some(leased) => return Ok(leased),
+                None => None,
             },
             heard = words.more(visitor) => {
                 let heard = heard?;
@@ -126,11 +125,8 @@ async fn offer(
         while !asked.lanes.is_empty() {
             tokio::select! {
                 biased;
-                answer = asked.answer() => match answer {
-                    Answer::Taken(leased) => return Ok(leased),
-                    // The lane on which he was taken went before it could say so.
-                    Answer::Passed => return Err(Failure::Untaken.into()),
-                    Answer::Nobody => {}
+                answer = asked.answer() => if let Some(leased) = answer? {
+                    return Ok(leased);
                 },
                 heard = words.more(visitor) => {
                     let heard = heard?;
@@ -214,13 +210,6 @@ struct Sent {
     count: usize,
 }
 
-enum Answer {
-    Taken(Leased),
-    Passed,
-    /// All lanes have gone without an answer.
-    Nobody,
-}
-
 impl Asked {
     /// His number for this pool's client. To another client he may go only if no byte of his has reached the
     /// one before: it would be there twice.
@@ -276,7 +265,8 @@ impl Asked {
         sent.leased
     }
 
-    async fn answer(&mut self) -> Answer {
+    /// The lane on which he was taken; `None` where all have gone without an answer.
+    async fn answer(&mut self) -> Result<Option<Leased>, Failure> {
         poll_fn(|cx| {
             let mut at = 0;
             while let Some(sent) = self.lanes.get_mut(at) {
@@ -285,15 +275,16 @@ impl Asked {
                     continue;
                 };
                 if let Ok(Some(Frame::Taken)) = answer {
-                    return Poll::Ready(Answer::Taken(self.lanes.swap_remove(at).leased));
+                    return Poll::Ready(Ok(Some(self.lanes.swap_remove(at).leased)));
                 }
                 // It has gone, or says what it should not: another one may have him still.
                 drop(self.remove(at));
                 if self.lanes.is_empty() && matches!(answer, Ok(Some(Frame::Passed))) {
-                    return Poll::Ready(Answer::Passed);
+                    // The lane on which he was taken went before it could say so.
+                    return Poll::Ready(Err(Failure::Untaken));
                 }
             }
-            if self.lanes.is_empty() { Poll::Ready(Answer::Nobody) } else { Poll::Pending }
+            if self.lanes.is_empty() { Poll::Ready(Ok(None)) } else { Poll::Pending }
         })
         .await
     }

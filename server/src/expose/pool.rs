@@ -19,7 +19,7 @@ use tokio::sync::futures::OwnedNotified;
 
 use super::exposure::Exposure;
 use crate::gate::Client;
-use crate::gate::clients::Keys;
+use crate::gate::keys::Keys;
 use crate::places::Seat;
 use crate::stream::Stream;
 use crate::sys;

@@ -14,6 +14,7 @@ use serde::{Deserialize, Serialize};
 use toml::Spanned;
 use zeroize::Zeroizing;
 
+use super::keys::Keys;
 use super::terms::{Terms, Written, is_name};
 use crate::complaint::Complaint;
 
@@ -105,38 +106,6 @@ pub struct Client {
     pub replaced: bool,
     key: ClientKey,
     pub(super) keys: Keys,
-}
-
-/// What a key becomes on each carrier.
-#[derive(Debug)]
-pub struct Keys {
-    plain: CarrierKey,
-    tls: CarrierKey,
-    hello: CarrierKey,
-    ack: CarrierKey,
-}
-
-impl Keys {
-    pub(crate) fn of(key: &ClientKey, server: &ServerId) -> Keys {
-        Keys {
-            plain: key.on(Carrier::Plain, server),
-            tls: key.on(Carrier::Tls, server),
-            hello: key.on(Carrier::Hello, server),
-            ack: key.ack(server),
-        }
-    }
-
-    pub(super) fn on(&self, carrier: Carrier) -> &CarrierKey {
-        match carrier {
-            Carrier::Plain => &self.plain,
-            Carrier::Tls => &self.tls,
-            Carrier::Hello => &self.hello,
-        }
-    }
-
-    pub(super) fn ack(&self) -> &CarrierKey {
-        &self.ack
-    }
 }
 
 impl Client {

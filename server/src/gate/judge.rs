@@ -14,8 +14,9 @@ use postern_shared::knock::{
 use postern_shared::sniff::LETTERS;
 use subtle::Choice;
 
-use super::clients::{Client, Clients, Keys};
+use super::clients::{Client, Clients};
 use super::fleet::Pending;
+use super::keys::Keys;
 use super::replay::Offered;
 use crate::expose::{Pool, Pools};
 

@@ -6,6 +6,7 @@ pub mod entrant;
 pub mod first_use;
 pub mod fleet;
 mod judge;
+pub(crate) mod keys;
 pub mod memory;
 pub mod replay;
 pub mod secrets;

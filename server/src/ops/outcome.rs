@@ -6,6 +6,7 @@ use std::num::NonZeroU32;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
+use postern_relay::{End, Moved, Side};
 use postern_shared::knock::Status;
 use tokio::time::Instant;
 use tracing::info;
@@ -14,7 +15,6 @@ use crate::conn::Arrival;
 use crate::gate::{Entrant, Holder};
 use crate::house::House;
 use crate::service::{Failure, Kept, Service, Target};
-use postern_relay::{End, Moved, Side};
 
 /// The end of a connection.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

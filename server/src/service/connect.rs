@@ -6,6 +6,7 @@ use std::net::{IpAddr, SocketAddr};
 use std::path::PathBuf;
 use std::time::Duration;
 
+use postern_relay::wire::{Then, Wire};
 use postern_shared::hello::HostName;
 use postern_shared::proxy;
 use tokio::io::AsyncWriteExt;
@@ -18,7 +19,6 @@ use super::upstream::{Address, Load, Upstream, Upstreams};
 use super::{Endpoint, Service, Target};
 use crate::program::Program;
 use crate::stream::Stream;
-use postern_relay::wire::{Then, Wire};
 
 /// On whose behalf a service is called.
 #[derive(Clone, Debug)]

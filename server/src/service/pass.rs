@@ -12,8 +12,9 @@ use std::io;
 use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
 
-use crate::program::Program;
 use postern_relay::Wire;
+
+use crate::program::Program;
 
 /// Where connections are handed to.
 #[derive(Debug)]

@@ -8,6 +8,7 @@ use std::io;
 use std::path::Path;
 use std::sync::Arc;
 
+use postern_relay::{ReadAhead, Wire};
 use postern_shared::pin::Pin;
 use rustls::ServerConfig;
 use rustls::crypto::aws_lc_rs::kx_group::{X25519, X25519MLKEM768};
@@ -19,8 +20,6 @@ use rustls::version::TLS13;
 use tokio_rustls::{LazyConfigAcceptor, TlsStream};
 
 use super::{FileError, HTTP_1, HTTP_2, certificates, provider, public_key};
-use postern_relay::ReadAhead;
-use postern_relay::Wire;
 
 /// What terminates TLS for a hello that knocked.
 pub struct Identity {

@@ -9,6 +9,7 @@ use std::net::IpAddr;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+use postern_relay::{ReadAhead, Wire};
 use postern_shared::hello::HostName;
 use postern_shared::knock::EXPORTER_LABEL;
 use postern_shared::pin::Pin;
@@ -27,8 +28,6 @@ use tokio_rustls::{TlsAcceptor, TlsConnector, TlsStream};
 pub use identity::Identity;
 
 use crate::stream::Stream;
-use postern_relay::ReadAhead;
-use postern_relay::Wire;
 
 const HTTP_1: &[u8] = b"http/1.1";
 pub const HTTP_2: &[u8] = b"h2";

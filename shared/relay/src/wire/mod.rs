@@ -5,24 +5,22 @@
 //! sockets take what they are given, so [`poll_broken`](Wire::poll_broken) may use the write readiness
 //! as its alarm.
 
+mod connect;
+
 use std::future::poll_fn;
 use std::io::{self, IoSlice};
 use std::mem::MaybeUninit;
-use std::net::{IpAddr, SocketAddr};
 use std::num::NonZeroUsize;
 use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::net::UnixStream as StdUnixStream;
-use std::path::Path;
 use std::pin::Pin;
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
 use rustix::cmsg_space;
 use rustix::io::Errno;
-use rustix::net::sockopt::{set_tcp_nodelay, set_tcp_quickack, socket_error};
 use rustix::net::{
-    AddressFamily, RecvFlags, SendAncillaryBuffer, SendAncillaryMessage, SendFlags, Shutdown,
-    SocketAddrUnix, SocketFlags, SocketType, recv, send, sendmsg, socket_with,
+    RecvFlags, SendAncillaryBuffer, SendAncillaryMessage, SendFlags, Shutdown, recv, send, sendmsg,
 };
 use rustix::pipe::{SpliceFlags, splice};
 use socket2::SockRef;
@@ -30,14 +28,13 @@ use tokio::io::unix::AsyncFd;
 use tokio::io::{AsyncRead, AsyncWrite, Interest, ReadBuf};
 use tokio::time::{Instant, sleep};
 
+pub use connect::Then;
+
 use crate::sys;
 
 /// How long data that was sent before a reset may take to be acknowledged. A peer that reads nothing
 /// for so long gets the reset ahead of what it did not read.
 const RESET_GRACE: Duration = Duration::from_secs(10);
-
-/// A unix listener whose backlog is full refuses at once (unix(7)); how soon to try again.
-const FULL_BACKLOG: Duration = Duration::from_millis(10);
 
 const NO_WAIT: SpliceFlags = SpliceFlags::NONBLOCK.union(SpliceFlags::MOVE);
 
@@ -48,15 +45,6 @@ pub struct Wire {
     kind: Kind,
     /// Bytes may lie unread of which the reactor will not tell again: somebody peeked at them.
     unread: bool,
-}
-
-/// What happens once a connection is made.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Then {
-    /// Bytes that are at hand are written at once.
-    Write,
-    /// The other side may have to speak first: it should hear of the connection now.
-    Wait,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -80,61 +68,6 @@ impl Wire {
         // Priority: an urgent byte must be known of, see `short_is_all`.
         let interest = Interest::READABLE.add(Interest::WRITABLE).add(Interest::PRIORITY);
         Ok(Wire { fd: sys::on_reactor(socket, interest)?, kind, unread: false })
-    }
-
-    /// Connects over TCP, with small writes sent at once.
-    pub async fn connect(to: SocketAddr, then: Then) -> io::Result<Wire> {
-        Wire::connect_as(None, to, then).await
-    }
-
-    /// The same from the address `source`, where that is of the other's family.
-    pub async fn connect_as(
-        source: Option<IpAddr>,
-        to: SocketAddr,
-        then: Then,
-    ) -> io::Result<Wire> {
-        let family = if to.is_ipv4() { AddressFamily::INET } else { AddressFamily::INET6 };
-        let flags = SocketFlags::NONBLOCK | SocketFlags::CLOEXEC;
-        let socket = socket_with(family, SocketType::STREAM, flags, None)?;
-        set_tcp_nodelay(&socket, true)?;
-        if let Some(source) = source.filter(|source| source.is_ipv4() == to.is_ipv4()) {
-            sys::make_transparent(&socket, source.is_ipv4())?;
-            rustix::net::bind(&socket, &SocketAddr::new(source, 0))?;
-        }
-        if then == Then::Write {
-            // Its last acknowledgement travels with what is written, which saves a packet (tcp(7)).
-            let _ = set_tcp_quickack(&socket, false);
-        }
-        match rustix::net::connect(&socket, &to) {
-            Ok(()) | Err(Errno::INPROGRESS) => {}
-            Err(error) => return Err(error.into()),
-        }
-        let wire = Wire::tcp(socket)?;
-        // The handshake with a service on this machine has ended by now: asking is cheaper than
-        // waiting to be told.
-        while !wire.is_connected() {
-            wire.fd.writable().await?.clear_ready();
-            socket_error(wire.socket())??;
-        }
-        Ok(wire)
-    }
-
-    fn is_connected(&self) -> bool {
-        rustix::net::getpeername(self.socket()).is_ok()
-    }
-
-    /// Connects to a unix socket.
-    pub async fn connect_unix(path: &Path) -> io::Result<Wire> {
-        let to = SocketAddrUnix::new(path)?;
-        let flags = SocketFlags::NONBLOCK | SocketFlags::CLOEXEC;
-        let socket = socket_with(AddressFamily::UNIX, SocketType::STREAM, flags, None)?;
-        loop {
-            match rustix::net::connect(&socket, &to) {
-                Ok(()) => return Wire::unix(socket),
-                Err(Errno::AGAIN) => sleep(FULL_BACKLOG).await,
-                Err(error) => return Err(error.into()),
-            }
-        }
     }
 
     /// Two connected unix sockets: ours on the reactor, and one in blocking mode for a child.
